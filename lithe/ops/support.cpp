@@ -1,0 +1,47 @@
+#include "lithe/ops/support.h"
+
+#include <algorithm>
+
+#include "lithe/base/math.h"
+
+namespace lithe {
+
+std::int64_t checked_axis(const OpCall& call, std::int64_t axis, std::int64_t rank) {
+  if (axis < -rank || axis >= rank)
+    fail("{}: axis {} is outside a tensor of rank {}", describe(call.node), axis, rank);
+  return axis < 0 ? axis + rank : axis;
+}
+
+std::vector<std::int64_t> checked_axes(const OpCall& call, std::vector<std::int64_t> axes,
+                                       std::int64_t rank) {
+  std::vector<bool> seen(static_cast<std::size_t>(rank));
+  for (std::int64_t& axis : axes) {
+    axis = checked_axis(call, axis, rank);
+    if (seen[static_cast<std::size_t>(axis)]) fail("{}: axis {} is named twice", describe(call.node), axis);
+    seen[static_cast<std::size_t>(axis)] = true;
+  }
+  return axes;
+}
+
+void check_output_shape(const OpCall& call, const std::vector<std::int64_t>& shape) {
+  constexpr std::int64_t kMaxElements = std::int64_t{1} << 40;
+  const auto count = element_count(shape);
+  if (!count || *count > kMaxElements)
+    fail("{}: the output shape {} is negative or too large", describe(call.node), format_shape(shape));
+}
+
+at::ScalarType scalar_type_attr(const OpCall& call, std::string_view attribute, std::int64_t fallback) {
+  const auto dtype = static_cast<DType>(call.node.attr(attribute, fallback));
+  switch (dtype) {
+    case DType::Undefined:
+    case DType::String:
+    case DType::Complex64:
+    case DType::Complex128:
+      fail("{}: element type {} ({}) is not supported", describe(call.node), static_cast<int>(dtype),
+           dtype_name(dtype));
+    default:
+      return scalar_type_of(dtype);
+  }
+}
+
+}  // namespace lithe

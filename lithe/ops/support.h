@@ -1,0 +1,45 @@
+// Small things that several operator families need.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "lithe/base/error.h"
+#include "lithe/ops/registry.h"
+
+namespace lithe {
+
+inline std::vector<std::int64_t> shape_of(const at::Tensor& tensor) {
+  return tensor.sizes().vec();
+}
+
+/// The axis counted from 0; throws Error(Input) naming the node if it is not in [-rank, rank - 1].
+std::int64_t checked_axis(const OpCall& call, std::int64_t axis, std::int64_t rank);
+/// Several axes counted from 0, in the given order; throws likewise, and if one is named twice.
+std::vector<std::int64_t> checked_axes(const OpCall& call, std::vector<std::int64_t> axes, std::int64_t rank);
+
+/// Throws Error(Input) if a tensor of this shape has negative dimensions or takes more than 2^40 elements,
+/// so that a hostile or mistaken shape is refused before memory is asked for.
+void check_output_shape(const OpCall& call, const std::vector<std::int64_t>& shape);
+
+inline bool is_floating(const at::Tensor& tensor) {
+  return at::isFloatingType(tensor.scalar_type());
+}
+/// float16 and bfloat16, for which many CPU kernels of LibTorch are missing.
+inline bool is_half(const at::Tensor& tensor) {
+  return tensor.scalar_type() == at::kHalf || tensor.scalar_type() == at::kBFloat16;
+}
+
+/// Computes in float32 where the input is float16 or bfloat16 on the CPU, and converts the result back.
+template <typename Function>
+at::Tensor in_float(const at::Tensor& x, Function&& function) {
+  if (!is_half(x) || !x.device().is_cpu()) return function(x);
+  return function(x.to(at::kFloat)).to(x.scalar_type());
+}
+
+/// The ONNX element type that an attribute such as `to` or `dtype` names.
+at::ScalarType scalar_type_attr(const OpCall& call, std::string_view attribute, std::int64_t fallback);
+
+}  // namespace lithe
