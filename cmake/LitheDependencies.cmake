@@ -6,6 +6,7 @@ find_package(ONNX REQUIRED)
 find_package(Torch REQUIRED)
 find_package(OpenCV REQUIRED COMPONENTS core imgproc imgcodecs)
 find_package(ZLIB REQUIRED)
+find_library(LITHE_LIBZIP zip REQUIRED) # linked by name; its CMake package wants tools that Debian ships apart
 if(LITHE_BUILD_CLI)
   find_package(CLI11 REQUIRED)
 endif()

@@ -1,0 +1,55 @@
+// Runs a model over a dataset and scores what comes out.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "lithe/base/progress.h"
+#include "lithe/data/loader.h"
+#include "lithe/metrics/metrics.h"
+
+namespace lithe {
+
+/// Takes the feeds of one batch, named as the graph's inputs, and gives all outputs by name.
+using RunBatch = std::function<Feeds(const Feeds&)>;
+
+struct EvaluateOptions {
+  std::int64_t batch = 32;
+  int threads = 2;          // that decode
+  std::int64_t limit = -1;  // samples, chosen by the seed; negative: all
+  std::uint64_t seed = 0;
+  std::string output;             // the graph output that is scored; empty: the first
+  Preprocess preprocess;          // to bring images back to 0..255
+  std::int64_t label_offset = 0;  // added to every label (1 where class 0 is "background")
+  std::int64_t shave = 0;         // border that PSNR and SSIM leave out, in pixels
+  Progress* progress = nullptr;
+};
+
+/// Absent numbers do not apply: no labels, no target images, nothing to compare with.
+struct Evaluation {
+  std::int64_t n = 0;                              // samples
+  std::optional<double> top1, top5;                // shares, 0..1
+  std::optional<double> loss;                      // mean cross-entropy
+  std::optional<double> psnr_y, ssim_y, psnr_rgb;  // means over images
+  // Against the other model:
+  std::optional<double> argmax_agreement, max_abs, sqnr_db;
+  double seconds = 0;     // inside the model
+  double throughput = 0;  // samples a second, decoding not counted
+};
+
+/// Scores the output of `graph` (executed by `run`) on `dataset`: top-1/5 and cross-entropy for an output
+/// [n, classes] with labels; PSNR and SSIM for an output [n, channels, h, w] with target images; agreement
+/// with `against`, which gets the same batches, when given. A graph that fixes its batch is fed batches of
+/// that size, the last one filled up with copies. Throws Error(Input) if the data do not fit the graph.
+Evaluation evaluate(const Graph& graph, const RunBatch& run, const DatasetPtr& dataset,
+                    const EvaluateOptions& options = {}, const RunBatch& against = {});
+
+/// The same through the engine.
+Evaluation evaluate(Executor& executor, const DatasetPtr& dataset, const EvaluateOptions& options = {});
+
+/// Whether the value is made by Softmax, so that cross-entropy must not apply it again.
+bool is_probability(const Graph& graph, const std::string& output);
+
+}  // namespace lithe
