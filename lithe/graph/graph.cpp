@@ -110,9 +110,37 @@ std::vector<int> topological_order(const Graph& graph) {
   return order;
 }
 
+/// What `validate` promises, for a graph nested in others that make the values `outer`.
+void check(const Graph& graph, const std::unordered_set<std::string>& outer) {
+  std::unordered_set<std::string> made = outer;
+  std::unordered_set<std::string> own;
+  for (const ValueInfo& input : graph.inputs)
+    if (!own.insert(input.name).second)
+      fail("two inputs of graph '{}' are called '{}'", graph.name, input.name);
+  for (const auto& [name, value] : graph.constants) own.insert(name);
+  for (const Node& node : graph.nodes)
+    for (const std::string& output : node.outputs)
+      if (!output.empty() && !own.insert(output).second)
+        fail("{}: the value '{}' has a maker already", describe(node), output);
+  made.insert(own.begin(), own.end());
+  // The names of sparse constants are not interpreted, so reads cannot be checked beside them.
+  if (graph.sparse_constants.empty()) {
+    for (const Node& node : graph.nodes)
+      for (const std::string& name : all_reads(node))
+        if (!made.contains(name)) fail("{}: reads '{}', which nothing makes", describe(node), name);
+    for (const ValueInfo& output : graph.outputs)
+      if (!made.contains(output.name)) fail("the graph output '{}' is made by no node", output.name);
+  }
+  topological_order(graph);
+  for (const Node& node : graph.nodes)
+    for_each_subgraph(node, [&](const Graph& inner) { check(inner, made); });
+}
+
 }  // namespace
 
-const std::string& Node::input(std::size_t index) const { return index < inputs.size() ? inputs[index] : kNone; }
+const std::string& Node::input(std::size_t index) const {
+  return index < inputs.size() ? inputs[index] : kNone;
+}
 const std::string& Node::output(std::size_t index) const {
   return index < outputs.size() ? outputs[index] : kNone;
 }
@@ -209,7 +237,8 @@ void Graph::replace_uses(const std::string& from, const std::string& to) {
 void Graph::sort() {
   std::vector<Node> sorted;
   sorted.reserve(nodes.size());
-  for (const int i : topological_order(*this)) sorted.push_back(std::move(nodes[static_cast<std::size_t>(i)]));
+  for (const int i : topological_order(*this))
+    sorted.push_back(std::move(nodes[static_cast<std::size_t>(i)]));
   nodes = std::move(sorted);
 }
 
@@ -236,21 +265,7 @@ void Graph::remove_dead() {
 }
 
 void Graph::validate() const {
-  std::unordered_set<std::string> made;
-  for (const ValueInfo& input : inputs)
-    if (!made.insert(input.name).second) fail("two graph inputs are called '{}'", input.name);
-  for (const auto& [name, value] : constants) made.insert(name);
-  for (const Node& node : nodes)
-    for (const std::string& output : node.outputs)
-      if (!output.empty() && !made.insert(output).second)
-        fail("{}: the value '{}' has a maker already", describe(node), output);
-  if (!sparse_constants.empty()) return;  // their names are not interpreted
-  for (const Node& node : nodes)
-    for (const std::string& name : all_reads(node))
-      if (!made.contains(name)) fail("{}: reads '{}', which nothing makes", describe(node), name);
-  for (const ValueInfo& output : outputs)
-    if (!made.contains(output.name)) fail("the graph output '{}' is made by no node", output.name);
-  topological_order(*this);
+  check(*this, {});
 }
 
 std::vector<std::string> captured_values(const Node& node) {

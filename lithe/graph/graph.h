@@ -31,7 +31,7 @@ struct ValueInfo {
   std::string name;
   DType dtype = DType::Undefined;
   std::optional<DimVector> shape;  // nothing: even the rank is unknown
-  std::string other_type;          // serialised TypeProto of a value that is no tensor (sequence, optional, map)
+  std::string other_type;  // serialised TypeProto of a value that is no tensor (sequence, optional, map)
   std::string doc;
   std::string extra;  // serialised fields that this version does not interpret, written back as they came
 };
@@ -92,7 +92,7 @@ std::string describe(const Node& node);
 struct Function {
   std::string name, domain, overload;
   std::vector<std::string> inputs, outputs;
-  std::vector<std::string> attributes;                                // those without a default
+  std::vector<std::string> attributes;  // those without a default
   std::map<std::string, Attribute, std::less<>> default_attributes;
   std::map<std::string, std::int64_t, std::less<>> opsets;
   std::vector<Node> nodes;
@@ -119,7 +119,8 @@ class Graph {
   std::string name = "graph";
   std::string doc;
   std::vector<Node> nodes;
-  std::vector<ValueInfo> inputs;   // may include names that are also constants: defaults that a caller may override
+  std::vector<ValueInfo>
+      inputs;  // may include names that are also constants: defaults that a caller may override
   std::vector<ValueInfo> outputs;
   std::map<std::string, TensorData, std::less<>> constants;
   std::map<std::string, ValueInfo, std::less<>> values;  // declared or inferred types of inner values
@@ -149,7 +150,8 @@ class Graph {
   void sort();
   /// Drops nodes and constants that no graph output needs.
   void remove_dead();
-  /// Throws Error(Input) naming the value or node if a value has two makers or none, or if nodes form a cycle.
+  /// Throws Error(Input) naming the value or node if a value has two makers or none, or if nodes form a
+  /// cycle.
   void validate() const;
 };
 

@@ -22,7 +22,8 @@ Graph parse_onnx(std::span<const std::byte> bytes, const std::string& origin,
 TensorData read_onnx_tensor(const std::filesystem::path& path);
 
 struct WriteOnnxOptions {
-  /// Constants of at least this many bytes go to `<file>.data`; negative: only when the model would pass 2 GB.
+  /// Constants of at least this many bytes go to `<file>.data`; negative: only when the model would pass 2
+  /// GB.
   std::int64_t external_threshold = -1;
 };
 

@@ -16,12 +16,12 @@ struct TypeFacts {
 };
 
 constexpr TypeFacts kTypes[] = {
-    {"undefined", 0},     {"float32", 32},     {"uint8", 8},       {"int8", 8},           {"uint16", 16},
-    {"int16", 16},        {"int32", 32},       {"int64", 64},      {"string", 0},         {"bool", 8},
-    {"float16", 16},      {"float64", 64},     {"uint32", 32},     {"uint64", 64},        {"complex64", 64},
-    {"complex128", 128},  {"bfloat16", 16},    {"float8e4m3fn", 8}, {"float8e4m3fnuz", 8}, {"float8e5m2", 8},
-    {"float8e5m2fnuz", 8}, {"uint4", 4},       {"int4", 4},        {"float4e2m1", 4},     {"float8e8m0", 8},
-    {"uint2", 2},         {"int2", 2},
+    {"undefined", 0},      {"float32", 32},  {"uint8", 8},        {"int8", 8},           {"uint16", 16},
+    {"int16", 16},         {"int32", 32},    {"int64", 64},       {"string", 0},         {"bool", 8},
+    {"float16", 16},       {"float64", 64},  {"uint32", 32},      {"uint64", 64},        {"complex64", 64},
+    {"complex128", 128},   {"bfloat16", 16}, {"float8e4m3fn", 8}, {"float8e4m3fnuz", 8}, {"float8e5m2", 8},
+    {"float8e5m2fnuz", 8}, {"uint4", 4},     {"int4", 4},         {"float4e2m1", 4},     {"float8e8m0", 8},
+    {"uint2", 2},          {"int2", 2},
 };
 
 const TypeFacts& facts(DType dtype) {
@@ -41,7 +41,9 @@ float half_to_float(std::uint16_t half) {
   return half >> 15 ? -magnitude : magnitude;
 }
 
-float bfloat_to_float(std::uint16_t bits) { return std::bit_cast<float>(std::uint32_t{bits} << 16); }
+float bfloat_to_float(std::uint16_t bits) {
+  return std::bit_cast<float>(std::uint32_t{bits} << 16);
+}
 
 template <typename From, typename To, typename Convert>
 void convert_all(std::span<const std::byte> bytes, std::vector<To>& out, Convert convert) {
@@ -70,24 +72,57 @@ std::vector<To> convert_to(const TensorData& tensor) {
   const auto bytes = tensor.bytes();
   std::vector<To> out(static_cast<std::size_t>(tensor.count()));
   switch (tensor.dtype()) {
-    case DType::Float32: convert_all<float>(bytes, out, same); break;
-    case DType::Float64: convert_all<double>(bytes, out, same); break;
-    case DType::Float16: convert_all<std::uint16_t>(bytes, out, half_to_float); break;
-    case DType::BFloat16: convert_all<std::uint16_t>(bytes, out, bfloat_to_float); break;
-    case DType::Int8: convert_all<std::int8_t>(bytes, out, same); break;
+    case DType::Float32:
+      convert_all<float>(bytes, out, same);
+      break;
+    case DType::Float64:
+      convert_all<double>(bytes, out, same);
+      break;
+    case DType::Float16:
+      convert_all<std::uint16_t>(bytes, out, half_to_float);
+      break;
+    case DType::BFloat16:
+      convert_all<std::uint16_t>(bytes, out, bfloat_to_float);
+      break;
+    case DType::Int8:
+      convert_all<std::int8_t>(bytes, out, same);
+      break;
     case DType::Bool:
-    case DType::UInt8: convert_all<std::uint8_t>(bytes, out, same); break;
-    case DType::Int16: convert_all<std::int16_t>(bytes, out, same); break;
-    case DType::UInt16: convert_all<std::uint16_t>(bytes, out, same); break;
-    case DType::Int32: convert_all<std::int32_t>(bytes, out, same); break;
-    case DType::UInt32: convert_all<std::uint32_t>(bytes, out, same); break;
-    case DType::Int64: convert_all<std::int64_t>(bytes, out, same); break;
-    case DType::UInt64: convert_all<std::uint64_t>(bytes, out, same); break;
-    case DType::Int4: unpack(bytes, 4, true, out); break;
-    case DType::UInt4: unpack(bytes, 4, false, out); break;
-    case DType::Int2: unpack(bytes, 2, true, out); break;
-    case DType::UInt2: unpack(bytes, 2, false, out); break;
-    default: fail("a tensor of type {} cannot be read as numbers", dtype_name(tensor.dtype()));
+    case DType::UInt8:
+      convert_all<std::uint8_t>(bytes, out, same);
+      break;
+    case DType::Int16:
+      convert_all<std::int16_t>(bytes, out, same);
+      break;
+    case DType::UInt16:
+      convert_all<std::uint16_t>(bytes, out, same);
+      break;
+    case DType::Int32:
+      convert_all<std::int32_t>(bytes, out, same);
+      break;
+    case DType::UInt32:
+      convert_all<std::uint32_t>(bytes, out, same);
+      break;
+    case DType::Int64:
+      convert_all<std::int64_t>(bytes, out, same);
+      break;
+    case DType::UInt64:
+      convert_all<std::uint64_t>(bytes, out, same);
+      break;
+    case DType::Int4:
+      unpack(bytes, 4, true, out);
+      break;
+    case DType::UInt4:
+      unpack(bytes, 4, false, out);
+      break;
+    case DType::Int2:
+      unpack(bytes, 2, true, out);
+      break;
+    case DType::UInt2:
+      unpack(bytes, 2, false, out);
+      break;
+    default:
+      fail("a tensor of type {} cannot be read as numbers", dtype_name(tensor.dtype()));
   }
   return out;
 }
@@ -100,8 +135,12 @@ std::int64_t counted(const std::vector<std::int64_t>& shape) {
 
 }  // namespace
 
-std::string_view dtype_name(DType dtype) { return facts(dtype).name; }
-int dtype_bits(DType dtype) { return facts(dtype).bits; }
+std::string_view dtype_name(DType dtype) {
+  return facts(dtype).name;
+}
+int dtype_bits(DType dtype) {
+  return facts(dtype).bits;
+}
 
 bool is_float(DType dtype) {
   return dtype == DType::Float32 || dtype == DType::Float64 || dtype == DType::Float16 ||
@@ -125,12 +164,16 @@ std::string format_shape(std::span<const std::int64_t> shape) {
 
 TensorData::TensorData(DType dtype, std::vector<std::int64_t> shape, std::span<const std::byte> bytes,
                        std::shared_ptr<const void> owner)
-    : dtype_(dtype), shape_(std::move(shape)), count_(counted(shape_)), bytes_(bytes), owner_(std::move(owner)) {
+    : dtype_(dtype),
+      shape_(std::move(shape)),
+      count_(counted(shape_)),
+      bytes_(bytes),
+      owner_(std::move(owner)) {
   if (dtype_bits(dtype) == 0) fail("tensors of element type {} are not supported", static_cast<int>(dtype));
   const std::int64_t wanted = packed_bytes(dtype, count_);
   if (static_cast<std::int64_t>(bytes.size()) != wanted)
-    fail("the shape {} of {} takes {} bytes but {} are given", format_shape(shape_), dtype_name(dtype), wanted,
-         bytes.size());
+    fail("the shape {} of {} takes {} bytes but {} are given", format_shape(shape_), dtype_name(dtype),
+         wanted, bytes.size());
 }
 
 TensorData::TensorData(std::vector<std::int64_t> shape, std::vector<std::string> strings)
@@ -149,16 +192,21 @@ void TensorData::require(DType wanted) const {
   if (dtype_ != wanted) fail("expected a tensor of {}, got {}", dtype_name(wanted), dtype_name(dtype_));
 }
 
-std::vector<float> TensorData::to_floats() const { return convert_to<float>(*this); }
-std::vector<std::int64_t> TensorData::to_ints() const { return convert_to<std::int64_t>(*this); }
-std::vector<double> TensorData::to_doubles() const { return convert_to<double>(*this); }
+std::vector<float> TensorData::to_floats() const {
+  return convert_to<float>(*this);
+}
+std::vector<std::int64_t> TensorData::to_ints() const {
+  return convert_to<std::int64_t>(*this);
+}
+std::vector<double> TensorData::to_doubles() const {
+  return convert_to<double>(*this);
+}
 
 TensorData TensorData::reshaped(std::vector<std::int64_t> shape) const {
   TensorData out = *this;
   out.shape_ = std::move(shape);
   out.count_ = counted(out.shape_);
-  if (out.count_ != count_)
-    fail("cannot reshape {} to {}", format_shape(shape_), format_shape(out.shape_));
+  if (out.count_ != count_) fail("cannot reshape {} to {}", format_shape(shape_), format_shape(out.shape_));
   return out;
 }
 

@@ -58,7 +58,8 @@ constexpr DType dtype_of();
 class TensorData {
  public:
   TensorData() = default;
-  /// Wraps `bytes`, kept alive by `owner`. Throws Error(Input) if their number does not follow from the shape.
+  /// Wraps `bytes`, kept alive by `owner`. Throws Error(Input) if their number does not follow from the
+  /// shape.
   TensorData(DType dtype, std::vector<std::int64_t> shape, std::span<const std::byte> bytes,
              std::shared_ptr<const void> owner);
   /// A tensor of strings.
