@@ -1,6 +1,6 @@
 # Compiler flags, optional build helpers (ccache, mold), and how a folder of the house becomes a target.
 
-add_compile_options(-Wall -Wextra -Wno-unused-parameter)
+add_compile_options(-Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers)
 
 find_program(LITHE_CCACHE ccache)
 if(LITHE_CCACHE)

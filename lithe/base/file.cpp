@@ -17,7 +17,7 @@ namespace fs = std::filesystem;
 MappedFile::MappedFile(const fs::path& path) : path_(path) {
   const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (descriptor < 0) fail("{}: cannot open: {}", path.string(), std::strerror(errno));
-  struct stat info{};
+  struct stat info {};
   if (::fstat(descriptor, &info) != 0 || !S_ISREG(info.st_mode)) {
     ::close(descriptor);
     fail("{}: not a regular file", path.string());

@@ -31,6 +31,8 @@ inline std::optional<std::int64_t> element_count(std::span<const std::int64_t> s
   return count;
 }
 
-inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
+  return (a + b - 1) / b;
+}
 
 }  // namespace lithe

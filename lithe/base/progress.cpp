@@ -25,7 +25,9 @@ void catch_interrupts() {
   std::signal(SIGTERM, on_interrupt);
 }
 
-bool interrupted() { return interrupt_flag != 0; }
+bool interrupted() {
+  return interrupt_flag != 0;
+}
 
 std::string format_seconds(double seconds) {
   if (seconds < 60) return fmt::format("{:.1f} s", seconds);
@@ -55,7 +57,9 @@ void Progress::advance(std::int64_t steps, std::string_view note) {
   show(state_, false);
 }
 
-void Progress::finish() { show(state_, true); }
+void Progress::finish() {
+  show(state_, true);
+}
 
 ConsoleProgress::ConsoleProgress() : terminal_(::isatty(STDERR_FILENO) != 0) {}
 
@@ -82,7 +86,8 @@ void ConsoleProgress::show(const State& state, bool finished) {
       line = state.task + ": ";
     }
     line += fmt::format("{}/{} ({:.0f} %)", state.done, state.total, share * 100);
-    if (const double left = state.remaining_seconds(); left >= 0) line += ", " + format_seconds(left) + " left";
+    if (const double left = state.remaining_seconds(); left >= 0)
+      line += ", " + format_seconds(left) + " left";
     if (!state.note.empty()) line += ", " + state.note;
   }
   if (terminal_)

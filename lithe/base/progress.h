@@ -9,7 +9,8 @@
 namespace lithe {
 
 /// Receives the course of long work. This base class is silent; pass one where nobody looks.
-/// `advance` throws Interrupted after Ctrl-C (see catch_interrupts), so that every loop that reports can stop.
+/// `advance` throws Interrupted after Ctrl-C (see catch_interrupts), so that every loop that reports can
+/// stop.
 class Progress {
  public:
   virtual ~Progress() = default;

@@ -1,0 +1,111 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <csignal>
+#include <set>
+
+#include "lithe/base/error.h"
+#include "lithe/base/file.h"
+#include "lithe/base/math.h"
+#include "lithe/base/progress.h"
+#include "lithe/base/random.h"
+
+namespace lithe {
+namespace {
+
+namespace fs = std::filesystem;
+
+TEST(Rng, MatchesThePublishedPhiloxVectors) {
+  // Known answers of Random123 for philox4x32-10: counter and key zero.
+  Rng rng(0, 0);
+  EXPECT_EQ(rng(), 0x6627e8d5u);
+  EXPECT_EQ(rng(), 0xe169c58du);
+  EXPECT_EQ(rng(), 0xbc57ac4cu);
+  EXPECT_EQ(rng(), 0x9b00dbd8u);
+}
+
+TEST(Rng, StreamsDifferAndRepeat) {
+  Rng a(7, 1), b(7, 2), again(7, 1);
+  const auto first = a();
+  EXPECT_NE(first, b());
+  EXPECT_EQ(first, again());
+}
+
+TEST(Rng, DrawsHaveTheRightMoments) {
+  Rng rng(1);
+  double sum = 0, squares = 0, uniform = 0;
+  constexpr int kDraws = 20000;
+  for (int i = 0; i < kDraws; ++i) {
+    const double draw = rng.normal();
+    sum += draw;
+    squares += draw * draw;
+    uniform += rng.uniform();
+    ASSERT_LT(rng.below(3), 3u);
+  }
+  EXPECT_NEAR(sum / kDraws, 0, 0.03);
+  EXPECT_NEAR(squares / kDraws, 1, 0.05);
+  EXPECT_NEAR(uniform / kDraws, 0.5, 0.01);
+  const auto order = rng.permutation(50);
+  EXPECT_EQ(std::set<std::int64_t>(order.begin(), order.end()).size(), 50u);
+}
+
+TEST(Math, CountsWithoutOverflow) {
+  EXPECT_EQ(element_count(std::vector<std::int64_t>{2, 3}), 6);
+  EXPECT_EQ(element_count(std::vector<std::int64_t>{}), 1);
+  EXPECT_EQ(element_count(std::vector<std::int64_t>{0, std::int64_t{1} << 62, 8}), 0);
+  EXPECT_FALSE(element_count(std::vector<std::int64_t>{std::int64_t{1} << 62, 8}));
+  EXPECT_FALSE(element_count(std::vector<std::int64_t>{-1}));
+}
+
+TEST(File, AppearsWholeOrNotAtAll) {
+  const TemporaryFolder folder;
+  const fs::path path = folder.path() / "out";
+  {
+    AtomicFile file(path);
+    file.write("half");
+  }
+  EXPECT_TRUE(fs::is_empty(folder.path()));
+  write_file(path, "whole");
+  EXPECT_EQ(read_text_file(path), "whole");
+  EXPECT_THROW(read_text_file(path, 3), Error);
+  EXPECT_THROW(AtomicFile(folder.path() / "missing" / "out"), Error);
+}
+
+TEST(File, AFolderThatRefusesIsASystemError) {
+  // A folder that refuses new files stands for a disk that does.
+  try {
+    AtomicFile file("/proc/self/out");
+    file.write("x");
+    file.commit();
+    FAIL() << "writing into /proc must fail";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::System);
+  }
+}
+
+TEST(Progress, FormatsTime) {
+  EXPECT_EQ(format_seconds(4.2), "4.2 s");
+  EXPECT_EQ(format_seconds(192), "3 min 12 s");
+  EXPECT_EQ(format_seconds(7500), "2 h 05 min");
+}
+
+TEST(Progress, AnInterruptStopsTheLoop) {
+  catch_interrupts();
+  Progress progress;
+  progress.start("loop", 10);
+  EXPECT_NO_THROW(progress.advance());
+  EXPECT_EXIT(
+      {
+        std::raise(SIGINT);
+        try {
+          progress.advance();
+        } catch (const Interrupted&) {
+          std::exit(42);
+        }
+      },
+      testing::ExitedWithCode(42), "");
+}
+
+}  // namespace
+}  // namespace lithe
