@@ -73,3 +73,13 @@ function(lithe_test folder)
   endif()
   add_test(NAME ${folder} COMMAND ${target})
 endfunction()
+
+# lithe_embed(<target> <text file> <header as included> <constant>): compiles a text file in.
+function(lithe_embed target input header name)
+  set(output ${PROJECT_BINARY_DIR}/generated/${header})
+  set(script ${PROJECT_SOURCE_DIR}/cmake/embed_text.cmake)
+  add_custom_command(OUTPUT ${output} DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${input} ${script}
+    COMMAND ${CMAKE_COMMAND} -DINPUT=${CMAKE_CURRENT_SOURCE_DIR}/${input} -DOUTPUT=${output} -DNAME=${name} -P ${script})
+  target_sources(${target} PRIVATE ${output})
+  target_include_directories(${target} PRIVATE ${PROJECT_BINARY_DIR}/generated)
+endfunction()

@@ -1,0 +1,52 @@
+// The program that users start. Loading LibTorch takes a second, so it is only loaded for the verbs that need it:
+// they live in a module of their own beside this program.
+#include <dlfcn.h>
+#include <fmt/format.h>
+#include <malloc.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <string_view>
+#include <system_error>
+
+#include "cli/verb.h"
+
+namespace {
+
+namespace fs = std::filesystem;
+
+/// --help, --version and plain `inspect` read no tensor.
+bool needs_torch(int argc, char** argv) {
+  const auto is_verb = [](std::string_view word) { return !word.empty() && word[0] != '-'; };
+  const auto verb = std::find_if(argv + 1, argv + argc, is_verb);
+  if (verb == argv + argc) return false;
+  const auto lists = [](std::string_view word) { return word == "--list-operators"; };
+  return std::string_view(*verb) != "inspect" || std::any_of(verb, argv + argc, lists);
+}
+
+int run_module(int argc, char** argv) {
+  std::error_code error;
+  const fs::path program = fs::read_symlink("/proc/self/exe", error);
+  const fs::path module = program.parent_path().parent_path() / LITHE_MODULE_FOLDER / "liblithe_verbs.so";
+  void* handle = ::dlopen(module.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (!handle) {
+    fmt::print(stderr, "lithe: cannot load {}; is the installation complete?\n", ::dlerror());
+    return 1;
+  }
+  const auto entry = reinterpret_cast<int (*)(int, char**)>(::dlsym(handle, "lithe_run_verbs"));
+  if (!entry) {
+    fmt::print(stderr, "lithe: {} is of another version; is the installation complete?\n", module.string());
+    return 1;
+  }
+  return entry(argc, argv);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  // Big activations come and go at every operator; giving their pages back each time costs more than the work.
+  ::mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  ::mallopt(M_TRIM_THRESHOLD, 1 << 30);
+  if (needs_torch(argc, argv)) return run_module(argc, argv);
+  return lithe::cli::run_command_line(argc, argv, {lithe::cli::add_inspect});
+}

@@ -1,0 +1,166 @@
+#include "cli/verb.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <new>
+#include <thread>
+
+#include "cli/verbs.h"
+#include "lithe/base/error.h"
+
+namespace lithe::cli {
+namespace {
+
+constexpr int kUserError = 2, kOtherError = 1;
+
+std::string one_line(std::string text) {
+  std::replace(text.begin(), text.end(), '\n', ' ');
+  while (!text.empty() && text.back() == ' ') text.pop_back();
+  return text;
+}
+
+int report_error(const std::string& text, int status) {
+  fmt::print(stderr, "lithe: {}\n", one_line(text));
+  return status;
+}
+
+}  // namespace
+
+void Invocation::add_flags(CLI::App& app, const std::set<Flag>& flags, bool model) {
+  if (model) app.add_option("model", options.model, "the ONNX file")->required();
+  if (flags.contains(Flag::Output)) app.add_option("-o,--output", options.output, "where the result is written");
+  if (flags.contains(Flag::Seed)) app.add_option("--seed", options.seed, "seed of everything random")->capture_default_str();
+  if (flags.contains(Flag::Threads))
+    app.add_option("--threads", options.threads, "threads to use (default: all cores)")->check(CLI::Range(0, 1024));
+  if (flags.contains(Flag::Device))
+    app.add_option("--device", options.device, "cpu or cuda")->check(CLI::IsMember({"cpu", "cuda"}))->capture_default_str();
+  if (flags.contains(Flag::Limit))
+    app.add_option("--limit", options.limit, "use only the first N items of the data")->check(CLI::PositiveNumber);
+  if (flags.contains(Flag::Memory))
+    app.add_option_function<std::string>(
+        "--memory", [this](const std::string& text) { options.memory_bytes = parse_bytes(text); },
+        "memory to stay within, for example 4G");
+  if (flags.contains(Flag::Resume)) app.add_flag("--resume", options.resume, "continue from the last checkpoint");
+  app.add_flag("--json", options.as_json, "print the result as one JSON object");
+  app.add_flag("--quiet", options.quiet, "print errors only");
+  app.add_option("--report", options.report, "write report.json and report.html into this folder");
+}
+
+int Invocation::threads() const {
+  if (options.threads > 0) return options.threads;
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+Progress& Invocation::progress() {
+  if (!progress_) progress_ = options.quiet ? std::make_unique<Progress>() : std::make_unique<ConsoleProgress>();
+  return *progress_;
+}
+
+json Invocation::envelope(const json& result, const std::vector<std::string>& files) const {
+  const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - started_;
+  return {{"schema", 1},         {"verb", verb_},     {"model", options.model}, {"seed", options.seed},
+          {"threads", threads()}, {"result", result}, {"files", files},         {"seconds", elapsed.count()}};
+}
+
+void Invocation::finish(const json& result, const std::vector<std::string>& files) const {
+  if (options.as_json) fmt::print("{}\n", envelope(result, files).dump());
+}
+
+std::int64_t parse_bytes(const std::string& text) {
+  std::size_t used = 0;
+  double number = 0;
+  try {
+    number = std::stod(text, &used);
+  } catch (const std::exception&) {
+    used = 0;
+  }
+  const std::string unit = text.substr(used);
+  const double scale = unit.empty() || unit == "B" ? 1
+                       : unit == "K" || unit == "KB" ? 1e3
+                       : unit == "M" || unit == "MB" ? 1e6
+                       : unit == "G" || unit == "GB" ? 1e9
+                                                     : 0;
+  if (used == 0 || scale == 0 || !(number > 0) || number * scale > 1e15)
+    fail("'{}' is not an amount of memory; write for example 512M or 4G", text);
+  return static_cast<std::int64_t>(number * scale);
+}
+
+std::string format_bytes(double bytes) {
+  if (bytes < 1e3) return fmt::format("{:.0f} B", bytes);
+  if (bytes < 1e6) return fmt::format("{:.1f} KB", bytes / 1e3);
+  if (bytes < 1e9) return fmt::format("{:.1f} MB", bytes / 1e6);
+  return fmt::format("{:.2f} GB", bytes / 1e9);
+}
+
+std::vector<std::int64_t> parse_shape(const std::string& text, const std::string& what) {
+  std::vector<std::int64_t> shape;
+  std::string_view rest = text;
+  while (true) {
+    const auto end = rest.find_first_of(",x");
+    const std::string part{rest.substr(0, end)};
+    if (part.empty() || part.size() > 9 || part.find_first_not_of("0123456789") != std::string::npos)
+      fail("{}: '{}' is not a shape; write for example 1,3,224,224", what, text);
+    shape.push_back(std::stoll(part));
+    if (end == std::string_view::npos) return shape;
+    rest.remove_prefix(end + 1);
+  }
+}
+
+std::string format_table(const std::vector<std::string>& header, const std::vector<std::vector<std::string>>& rows) {
+  std::vector<std::size_t> widths;
+  for (const std::string& cell : header) widths.push_back(cell.size());
+  for (const auto& row : rows)
+    for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+  std::string text;
+  const auto add = [&](const std::vector<std::string>& row) {
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      if (i > 0) text += "  ";
+      text += i == 0 ? fmt::format("{:<{}}", row[i], widths[i]) : fmt::format("{:>{}}", row[i], widths[i]);
+    }
+    text += '\n';
+  };
+  add(header);
+  std::size_t total = 2 * (widths.size() - 1);
+  for (const std::size_t width : widths) total += width;
+  text += std::string(total, '-') + '\n';
+  for (const auto& row : rows) add(row);
+  text.pop_back();
+  return text;
+}
+
+int run_command_line(int argc, char** argv, const std::vector<AddVerb>& verbs) {
+  CLI::App app{"Lithe makes trained vision models thin and quick.", "lithe"};
+  app.require_subcommand(1);
+  app.set_version_flag("--version", LITHE_VERSION);
+  app.get_formatter()->column_width(34);
+  for (const AddVerb add : verbs) add(app);
+  for (const VerbInfo& verb : kVerbs)  // named in --help although another module runs them
+    if (!app.get_subcommand_no_throw(verb.name)) app.add_subcommand(verb.name, verb.summary);
+  try {
+    catch_interrupts();
+    app.parse(argc, argv);
+    return 0;
+  } catch (const CLI::CallForHelp& call) {
+    return app.exit(call);
+  } catch (const CLI::CallForAllHelp& call) {
+    return app.exit(call);
+  } catch (const CLI::CallForVersion& call) {
+    return app.exit(call);
+  } catch (const CLI::ParseError& error) {
+    const auto chosen = app.get_subcommands();
+    const std::string verb = chosen.empty() ? "" : " " + chosen.front()->get_name();
+    return report_error(fmt::format("{}; see 'lithe{} --help'", one_line(error.what()), verb), kUserError);
+  } catch (const Error& error) {
+    return report_error(error.what(), error.kind() == ErrorKind::Input ? kUserError : kOtherError);
+  } catch (const Interrupted&) {
+    return report_error("interrupted", kOtherError);
+  } catch (const std::bad_alloc&) {
+    return report_error("not enough memory", kOtherError);
+  } catch (const std::exception& error) {
+    return report_error(fmt::format("internal error: {}", error.what()), kOtherError);
+  }
+}
+
+}  // namespace lithe::cli

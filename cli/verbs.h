@@ -1,0 +1,28 @@
+// The verbs by name, for help without loading what they need.
+#pragma once
+
+namespace lithe::cli {
+
+struct VerbInfo {
+  const char* name;
+  const char* summary;
+};
+
+inline constexpr VerbInfo kVerbs[] = {
+    {"inspect", "show inputs, outputs, operators, parameters, MACs, memory and blocks of a model"},
+    {"eval", "measure a model on data: accuracy, loss, PSNR, throughput, agreement with another model"},
+    {"verify", "run a model here and in stock ONNX Runtime on the same inputs and compare"},
+    {"quantize", "make a model smaller and faster by lower bit-widths"},
+};
+
+/// The summary of a verb in kVerbs.
+constexpr const char* summary_of(const char* name) {
+  for (const VerbInfo& verb : kVerbs) {
+    const char *a = verb.name, *b = name;
+    while (*a && *a == *b) ++a, ++b;
+    if (*a == *b) return verb.summary;
+  }
+  return "";
+}
+
+}  // namespace lithe::cli

@@ -1,0 +1,7 @@
+// The entry of the module with the verbs that compute on tensors.
+#include "cli/verb.h"
+
+extern "C" __attribute__((visibility("default"))) int lithe_run_verbs(int argc, char** argv) {
+  using namespace lithe::cli;
+  return run_command_line(argc, argv, {add_inspect, add_eval, add_verify, add_quantize});
+}
