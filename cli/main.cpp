@@ -1,5 +1,5 @@
-// The program that users start. Loading LibTorch takes a second, so it is only loaded for the verbs that need it:
-// they live in a module of their own beside this program.
+// The program that users start. Loading LibTorch takes a second, so it is only loaded for the verbs that need
+// it: they live in a module of their own beside this program.
 #include <dlfcn.h>
 #include <fmt/format.h>
 #include <malloc.h>
@@ -44,7 +44,8 @@ int run_module(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  // Big activations come and go at every operator; giving their pages back each time costs more than the work.
+  // Big activations come and go at every operator; giving their pages back each time costs more than the
+  // work.
   ::mallopt(M_MMAP_THRESHOLD, 1 << 30);
   ::mallopt(M_TRIM_THRESHOLD, 1 << 30);
   if (needs_torch(argc, argv)) return run_module(argc, argv);

@@ -9,7 +9,8 @@ namespace lithe::cli {
 at::Device set_up_torch(const Invocation& call) {
   at::set_num_threads(call.threads());
   if (call.options.device == "cpu") return at::kCPU;
-  if (!at::hasCUDA()) fail("--device cuda: this build of LibTorch has no CUDA, or no device is there; use --device cpu");
+  if (!at::hasCUDA())
+    fail("--device cuda: this build of LibTorch has no CUDA, or no device is there; use --device cpu");
   return at::kCUDA;
 }
 

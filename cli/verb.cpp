@@ -30,19 +30,26 @@ int report_error(const std::string& text, int status) {
 
 void Invocation::add_flags(CLI::App& app, const std::set<Flag>& flags, bool model) {
   if (model) app.add_option("model", options.model, "the ONNX file")->required();
-  if (flags.contains(Flag::Output)) app.add_option("-o,--output", options.output, "where the result is written");
-  if (flags.contains(Flag::Seed)) app.add_option("--seed", options.seed, "seed of everything random")->capture_default_str();
+  if (flags.contains(Flag::Output))
+    app.add_option("-o,--output", options.output, "where the result is written");
+  if (flags.contains(Flag::Seed))
+    app.add_option("--seed", options.seed, "seed of everything random")->capture_default_str();
   if (flags.contains(Flag::Threads))
-    app.add_option("--threads", options.threads, "threads to use (default: all cores)")->check(CLI::Range(0, 1024));
+    app.add_option("--threads", options.threads, "threads to use (default: all cores)")
+        ->check(CLI::Range(0, 1024));
   if (flags.contains(Flag::Device))
-    app.add_option("--device", options.device, "cpu or cuda")->check(CLI::IsMember({"cpu", "cuda"}))->capture_default_str();
+    app.add_option("--device", options.device, "cpu or cuda")
+        ->check(CLI::IsMember({"cpu", "cuda"}))
+        ->capture_default_str();
   if (flags.contains(Flag::Limit))
-    app.add_option("--limit", options.limit, "use only the first N items of the data")->check(CLI::PositiveNumber);
+    app.add_option("--limit", options.limit, "use only the first N items of the data")
+        ->check(CLI::PositiveNumber);
   if (flags.contains(Flag::Memory))
     app.add_option_function<std::string>(
         "--memory", [this](const std::string& text) { options.memory_bytes = parse_bytes(text); },
         "memory to stay within, for example 4G");
-  if (flags.contains(Flag::Resume)) app.add_flag("--resume", options.resume, "continue from the last checkpoint");
+  if (flags.contains(Flag::Resume))
+    app.add_flag("--resume", options.resume, "continue from the last checkpoint");
   app.add_flag("--json", options.as_json, "print the result as one JSON object");
   app.add_flag("--quiet", options.quiet, "print errors only");
   app.add_option("--report", options.report, "write report.json and report.html into this folder");
@@ -54,13 +61,14 @@ int Invocation::threads() const {
 }
 
 Progress& Invocation::progress() {
-  if (!progress_) progress_ = options.quiet ? std::make_unique<Progress>() : std::make_unique<ConsoleProgress>();
+  if (!progress_)
+    progress_ = options.quiet ? std::make_unique<Progress>() : std::make_unique<ConsoleProgress>();
   return *progress_;
 }
 
 json Invocation::envelope(const json& result, const std::vector<std::string>& files) const {
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - started_;
-  return {{"schema", 1},         {"verb", verb_},     {"model", options.model}, {"seed", options.seed},
+  return {{"schema", 1},          {"verb", verb_},    {"model", options.model}, {"seed", options.seed},
           {"threads", threads()}, {"result", result}, {"files", files},         {"seconds", elapsed.count()}};
 }
 
@@ -77,7 +85,7 @@ std::int64_t parse_bytes(const std::string& text) {
     used = 0;
   }
   const std::string unit = text.substr(used);
-  const double scale = unit.empty() || unit == "B" ? 1
+  const double scale = unit.empty() || unit == "B"   ? 1
                        : unit == "K" || unit == "KB" ? 1e3
                        : unit == "M" || unit == "MB" ? 1e6
                        : unit == "G" || unit == "GB" ? 1e9
@@ -108,7 +116,19 @@ std::vector<std::int64_t> parse_shape(const std::string& text, const std::string
   }
 }
 
-std::string format_table(const std::vector<std::string>& header, const std::vector<std::vector<std::string>>& rows) {
+std::map<std::string, std::vector<std::int64_t>, std::less<>> parse_shape_flags(
+    const std::vector<std::string>& flags) {
+  std::map<std::string, std::vector<std::int64_t>, std::less<>> shapes;
+  for (const std::string& flag : flags) {
+    const auto equals = flag.rfind('=');
+    if (equals == std::string::npos) fail("--shape {}: write NAME=1,3,224,224", flag);
+    shapes[flag.substr(0, equals)] = parse_shape(flag.substr(equals + 1), "--shape " + flag);
+  }
+  return shapes;
+}
+
+std::string format_table(const std::vector<std::string>& header,
+                         const std::vector<std::vector<std::string>>& rows) {
   std::vector<std::size_t> widths;
   for (const std::string& cell : header) widths.push_back(cell.size());
   for (const auto& row : rows)

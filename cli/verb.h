@@ -1,9 +1,12 @@
 // What every verb shares: the common flags, the JSON envelope, progress, how results are printed.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -27,7 +30,7 @@ struct CommonOptions {
   std::uint64_t seed = 1005;
   int threads = 0;  // 0: all cores
   std::string device = "cpu";
-  std::int64_t limit = 0;  // images or items; 0: all
+  std::int64_t limit = 0;         // images or items; 0: all
   std::int64_t memory_bytes = 0;  // 0: no bound
   bool resume = false;
   bool as_json = false;
@@ -51,7 +54,8 @@ class Invocation {
   /// For people: goes to standard output; silent under --json and --quiet.
   template <typename... Args>
   void say(fmt::format_string<Args...> format, Args&&... args) {
-    if (!options.as_json && !options.quiet) fmt::print("{}\n", fmt::format(format, std::forward<Args>(args)...));
+    if (!options.as_json && !options.quiet)
+      fmt::print("{}\n", fmt::format(format, std::forward<Args>(args)...));
   }
   /// The envelope that --json prints and report.json repeats.
   json envelope(const json& result, const std::vector<std::string>& files = {}) const;
@@ -71,8 +75,13 @@ std::string format_bytes(double bytes);
 /// "1,3,224,224" as numbers; throws Error(Input) naming `what`.
 std::vector<std::int64_t> parse_shape(const std::string& text, const std::string& what);
 
+/// Repeated --shape NAME=1,3,224,224 flags by input name; throws Error(Input).
+std::map<std::string, std::vector<std::int64_t>, std::less<>> parse_shape_flags(
+    const std::vector<std::string>& flags);
+
 /// A table for people: the first column is left-aligned, the others right-aligned.
-std::string format_table(const std::vector<std::string>& header, const std::vector<std::vector<std::string>>& rows);
+std::string format_table(const std::vector<std::string>& header,
+                         const std::vector<std::vector<std::string>>& rows);
 
 using AddVerb = void (*)(CLI::App&);
 

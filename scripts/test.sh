@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Installs what is needed, builds everything and runs the tests. Safe to run again.
+#   scripts/test.sh           all tests
+#   scripts/test.sh --quick   without the sanitizer and fuzzing runs
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+scripts/install-packages.sh --tests
+scripts/install-ort.sh
+echo "== build"
+cmake --preset release -DLITHE_BUILD_EXAMPLES=ON -DLITHE_BUILD_BENCH=ON > /dev/null
+cmake --build --preset release --parallel "$(nproc)"
+echo "== tests"
+ctest --preset release
+echo "== installing and building a program against the installed library"
+scripts/test_install.sh build/release
+if [[ "${1:-}" != "--quick" ]]; then
+  scripts/sanitize.sh
+fi
+echo "== all tests passed"
