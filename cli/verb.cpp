@@ -9,6 +9,7 @@
 
 #include "cli/verbs.h"
 #include "lithe/base/error.h"
+#include "lithe/base/version.h"
 
 namespace lithe::cli {
 namespace {
@@ -153,7 +154,7 @@ std::string format_table(const std::vector<std::string>& header,
 int run_command_line(int argc, char** argv, const std::vector<AddVerb>& verbs) {
   CLI::App app{"Lithe makes trained vision models thin and quick.", "lithe"};
   app.require_subcommand(1);
-  app.set_version_flag("--version", LITHE_VERSION);
+  app.set_version_flag("--version", kVersion);
   app.get_formatter()->column_width(34);
   for (const AddVerb add : verbs) add(app);
   for (const VerbInfo& verb : kVerbs)  // named in --help although another module runs them
