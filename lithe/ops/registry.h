@@ -20,6 +20,8 @@ struct OpCall {
   std::int64_t opset;                  // of the node's domain
   std::span<const at::Tensor> inputs;  // an undefined tensor stands for an input that is left out
   bool training = false;               // batch norm and dropout behave as in training
+  at::Device device = at::kCPU;        // where operators without inputs put their results
+  at::Generator generator = {};        // of the CPU; undefined: LibTorch's default (at::manual_seed)
 
   bool has(std::size_t index) const { return index < inputs.size() && inputs[index].defined(); }
   /// The input; throws Error(Input) naming the node if it is left out.
@@ -28,8 +30,8 @@ struct OpCall {
   at::Tensor optional(std::size_t index) const { return has(index) ? inputs[index] : at::Tensor(); }
   /// A small integer input (shape, axes, pads, ...) as numbers. Any device.
   std::vector<std::int64_t> ints(std::size_t index) const;
-  /// Integers that moved from an attribute to an input between opsets: the input if present, else the attribute,
-  /// else the fallback.
+  /// Integers that moved from an attribute to an input between opsets: the input if present, else the
+  /// attribute, else the fallback.
   std::vector<std::int64_t> ints(std::size_t index, std::string_view attribute,
                                  std::vector<std::int64_t> fallback = {}) const;
 };
@@ -66,17 +68,17 @@ at::ScalarType scalar_type_of(DType dtype);
 DType dtype_of_scalar(at::ScalarType type);
 
 // The families, one file each.
-void register_elementwise(OpRegistry&);    // elementwise.cpp: arithmetic, unary functions, activations
-void register_logic(OpRegistry&);          // logic.cpp: comparisons, Where, bitwise
-void register_reduction(OpRegistry&);      // reduction.cpp: Reduce*, ArgMax, CumSum, TopK
-void register_shape(OpRegistry&);          // shape.cpp: Reshape, Transpose, Slice, Concat, Pad, Expand, ...
-void register_indexing(OpRegistry&);       // indexing.cpp: Gather*, Scatter*, NonZero, OneHot, ...
-void register_generator(OpRegistry&);      // generator.cpp: Constant, ConstantOfShape, Range, Random*, ...
-void register_convolution(OpRegistry&);    // convolution.cpp: Conv, ConvTranspose, DeformConv
-void register_pooling(OpRegistry&);        // pooling.cpp
-void register_normalization(OpRegistry&);  // normalization.cpp: batch, instance, group, layer norm, LRN, softmax family
+void register_elementwise(OpRegistry&);  // elementwise.cpp: arithmetic, unary functions, activations
+void register_logic(OpRegistry&);        // logic.cpp: comparisons, Where, bitwise
+void register_reduction(OpRegistry&);    // reduction.cpp: Reduce*, ArgMax, CumSum, TopK
+void register_shape(OpRegistry&);        // shape.cpp: Reshape, Transpose, Slice, Concat, Pad, Expand, ...
+void register_indexing(OpRegistry&);     // indexing.cpp: Gather*, Scatter*, NonZero, OneHot, ...
+void register_generator(OpRegistry&);    // generator.cpp: Constant, ConstantOfShape, Range, Random*, ...
+void register_convolution(OpRegistry&);  // convolution.cpp: Conv, ConvTranspose, DeformConv
+void register_pooling(OpRegistry&);      // pooling.cpp
+void register_normalization(OpRegistry&);  // normalization.cpp: batch, instance, group, layer norm, softmax
 void register_linear(OpRegistry&);         // linear.cpp: Gemm, MatMul, Einsum, attention
-void register_image(OpRegistry&);          // image.cpp: Resize, Upsample, GridSample, DepthToSpace, NMS, RoiAlign
-void register_quantization(OpRegistry&);   // quantization.cpp: QuantizeLinear, DequantizeLinear, QLinear*, *Integer
+void register_image(OpRegistry&);          // image.cpp: Resize, Upsample, GridSample, NMS, RoiAlign
+void register_quantization(OpRegistry&);   // quantization.cpp: QuantizeLinear, QLinear*, *Integer
 
 }  // namespace lithe

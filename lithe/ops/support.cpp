@@ -1,6 +1,9 @@
 #include "lithe/ops/support.h"
 
+#include <ATen/CPUGeneratorImpl.h>
+
 #include <algorithm>
+#include <bit>
 
 #include "lithe/base/math.h"
 
@@ -24,7 +27,7 @@ std::vector<std::int64_t> checked_axes(const OpCall& call, std::vector<std::int6
 }
 
 void check_output_shape(const OpCall& call, const std::vector<std::int64_t>& shape) {
-  constexpr std::int64_t kMaxElements = std::int64_t{1} << 40;
+  constexpr std::int64_t kMaxElements = std::int64_t{1} << 32;
   const auto count = element_count(shape);
   if (!count || *count > kMaxElements)
     fail("{}: the output shape {} is negative or too large", describe(call.node), format_shape(shape));
@@ -42,6 +45,14 @@ at::ScalarType scalar_type_attr(const OpCall& call, std::string_view attribute, 
     default:
       return scalar_type_of(dtype);
   }
+}
+
+at::Generator generator_of(const OpCall& call) {
+  if (const auto* seed = call.node.find<std::int64_t>("seed"))
+    return at::make_generator<at::CPUGeneratorImpl>(static_cast<std::uint64_t>(*seed));
+  if (const auto* seed = call.node.find<float>("seed"))
+    return at::make_generator<at::CPUGeneratorImpl>(std::bit_cast<std::uint32_t>(*seed));
+  return call.generator.defined() ? call.generator : at::detail::getDefaultCPUGenerator();
 }
 
 }  // namespace lithe

@@ -20,7 +20,7 @@ std::int64_t checked_axis(const OpCall& call, std::int64_t axis, std::int64_t ra
 /// Several axes counted from 0, in the given order; throws likewise, and if one is named twice.
 std::vector<std::int64_t> checked_axes(const OpCall& call, std::vector<std::int64_t> axes, std::int64_t rank);
 
-/// Throws Error(Input) if a tensor of this shape has negative dimensions or takes more than 2^40 elements,
+/// Throws Error(Input) if a tensor of this shape has negative dimensions or takes more than 2^32 elements,
 /// so that a hostile or mistaken shape is refused before memory is asked for.
 void check_output_shape(const OpCall& call, const std::vector<std::int64_t>& shape);
 
@@ -38,6 +38,18 @@ at::Tensor in_float(const at::Tensor& x, Function&& function) {
   if (!is_half(x) || !x.device().is_cpu()) return function(x);
   return function(x.to(at::kFloat)).to(x.scalar_type());
 }
+
+/// Both operands of a binary operator, made float32 where they are float16 or bfloat16 on the CPU.
+template <typename Function>
+at::Tensor in_float(const at::Tensor& a, const at::Tensor& b, Function&& function) {
+  if (!is_half(a) || !a.device().is_cpu()) return function(a, b);
+  return function(a.to(at::kFloat), is_half(b) ? b.to(at::kFloat) : b).to(a.scalar_type());
+}
+
+/// Where a random operator draws from: a generator seeded by the attribute `seed` if the node has one (the
+/// same numbers in every run), else the call's generator, else LibTorch's default. Always of the CPU, so that
+/// a seed gives the same numbers on every device.
+at::Generator generator_of(const OpCall& call);
 
 /// The ONNX element type that an attribute such as `to` or `dtype` names.
 at::ScalarType scalar_type_attr(const OpCall& call, std::string_view attribute, std::int64_t fallback);
