@@ -22,6 +22,10 @@ std::string one_line(std::string text) {
   return text;
 }
 
+bool has_verb(CLI::App& app, const std::string& name) {
+  return !app.get_subcommands([&](CLI::App* verb) { return verb->get_name() == name; }).empty();
+}
+
 int report_error(const std::string& text, int status) {
   fmt::print(stderr, "lithe: {}\n", one_line(text));
   return status;
@@ -158,7 +162,7 @@ int run_command_line(int argc, char** argv, const std::vector<AddVerb>& verbs) {
   app.get_formatter()->column_width(34);
   for (const AddVerb add : verbs) add(app);
   for (const VerbInfo& verb : kVerbs)  // named in --help although another module runs them
-    if (!app.get_subcommand_no_throw(verb.name)) app.add_subcommand(verb.name, verb.summary);
+    if (!has_verb(app, verb.name)) app.add_subcommand(verb.name, verb.summary);
   try {
     catch_interrupts();
     app.parse(argc, argv);
