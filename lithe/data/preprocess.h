@@ -36,6 +36,7 @@ struct Preprocess {
   Interpolation interpolation = Interpolation::Bilinear;
   ColourOrder colour = ColourOrder::Auto;
   ImageLayout layout = ImageLayout::Nchw;
+  std::int64_t label_offset = 0;  // added to every label: 1 for models whose class 0 is "background"
   bool operator==(const Preprocess&) const = default;
 
   double mean_of(std::int64_t channel) const;

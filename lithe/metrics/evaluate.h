@@ -20,10 +20,9 @@ struct EvaluateOptions {
   int threads = 2;          // that decode
   std::int64_t limit = -1;  // samples, chosen by the seed; negative: all
   std::uint64_t seed = 0;
-  std::string output;             // the graph output that is scored; empty: the first
-  Preprocess preprocess;          // to bring images back to 0..255
-  std::int64_t label_offset = 0;  // added to every label (1 where class 0 is "background")
-  std::int64_t shave = 0;         // border that PSNR and SSIM leave out, in pixels
+  std::string output;      // the graph output that is scored; empty: the first
+  Preprocess preprocess;   // to bring images back to 0..255
+  std::int64_t shave = 0;  // border that PSNR and SSIM leave out, in pixels
   Progress* progress = nullptr;
 };
 
