@@ -1,0 +1,214 @@
+#include "lithe/graph/shape_inference.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "lithe/base/error.h"
+#include "lithe/graph/onnx.h"
+#include "lithe/models/builder.h"
+#include "lithe/models/models.h"
+#include "tests/graph/shape_test.h"
+
+namespace lithe {
+namespace {
+
+using test::type_of;
+using testing::HasSubstr;
+
+std::string error_of(Graph graph, const InputShapes& shapes = {}) {
+  try {
+    infer_shapes(graph, shapes);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+/// Values that inference left incomplete.
+std::vector<std::string> incomplete(const Graph& graph) {
+  std::vector<std::string> names;
+  for (const Node& node : graph.nodes)
+    for (const std::string& name : node.outputs) {
+      const ValueInfo* info = graph.info(name);
+      bool complete = info && info->shape && info->dtype != DType::Undefined;
+      if (complete)
+        for (const Dim& dim : *info->shape) complete = complete && dim.known();
+      if (!complete) names.push_back(describe(node) + ": " + (info ? format_type(*info) : "nothing"));
+    }
+  return names;
+}
+
+TEST(InferShapes, KeepsTheBatchSymbolic) {
+  Graph graph = build_resnet18({.image_size = 224});
+  infer_shapes(graph);
+  EXPECT_EQ(type_of(graph, "conv1"), "float32 [batch, 64, 112, 112]");
+  EXPECT_EQ(type_of(graph, "maxpool"), "float32 [batch, 64, 56, 56]");
+  EXPECT_EQ(type_of(graph, "layer4.1.relu2"), "float32 [batch, 512, 7, 7]");
+  EXPECT_EQ(type_of(graph, "flatten"), "float32 [batch, 512]");
+  EXPECT_EQ(type_of(graph, "logits"), "float32 [batch, 1000]");
+}
+
+TEST(InferShapes, ResolvesShapeChainsOfTransformers) {
+  for (const bool class_token : {false, true}) {
+    Graph graph = build_vit({.dim = 96, .depth = 2, .classes = 10, .class_token = class_token});
+    infer_shapes(graph);
+    const std::string tokens = class_token ? "197" : "196";
+    EXPECT_EQ(type_of(graph, "patch_embed.transpose"), "float32 [batch, 196, 96]");
+    EXPECT_EQ(type_of(graph, "blocks.1.attn.split"), "float32 [3, batch, 3, " + tokens + ", 32]");
+    EXPECT_EQ(type_of(graph, "blocks.1.attn.scores"), "float32 [batch, 3, " + tokens + ", " + tokens + "]");
+    EXPECT_EQ(type_of(graph, "blocks.1.add2"), "float32 [batch, " + tokens + ", 96]");
+    EXPECT_EQ(type_of(graph, "logits"), "float32 [batch, 10]");
+  }
+}
+
+TEST(InferShapes, MakesEveryValueConcreteForConcreteInputs) {
+  const SuperResolutionOptions small{.channels = 8, .blocks = 2, .layers = 2};
+  std::vector<Graph> models{build_resnet50({.width = 0.25}),
+                            build_resnet20(),
+                            build_regnetx_600m({.width = 0.25}),
+                            build_mobilenet_v2({.width = 0.5}),
+                            build_edsr(small),
+                            build_rdn(small),
+                            build_unet({.base = 16}),
+                            build_vit({.dim = 48, .depth = 2})};
+  for (Graph& graph : models) {
+    SCOPED_TRACE(graph.name);
+    infer_shapes(graph, concrete_input_shapes(graph, {}, 3));
+    EXPECT_THAT(incomplete(graph), testing::IsEmpty());
+    EXPECT_EQ(graph.outputs[0].shape->front().value, 3);
+    EXPECT_NO_THROW(graph.validate());
+  }
+}
+
+TEST(InferShapes, RealModelsComeOutConcrete) {
+  const char* folder = std::getenv("LITHE_DATA");
+  if (!folder) GTEST_SKIP() << "LITHE_DATA does not name the folder of development models";
+  const std::map<std::string, InputShapes> sizes{{"imdn_x2.onnx", {{"", {1, 3, 64, 64}}}},
+                                                 {"rlfn_x4.onnx", {{"", {1, 3, 64, 64}}}}};
+  for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::path(folder) / "models")) {
+    if (entry.path().extension() != ".onnx") continue;
+    const std::string file = entry.path().filename().string();
+    SCOPED_TRACE(file);
+    Graph graph = read_onnx(entry.path());
+    InputShapes given;
+    if (const auto found = sizes.find(file); found != sizes.end())
+      given[graph.required_inputs().at(0)->name] = found->second.at("");
+    graph.values.clear();
+    infer_shapes(graph, concrete_input_shapes(graph, given));
+    EXPECT_THAT(incomplete(graph), testing::IsEmpty());
+  }
+}
+
+TEST(InferShapes, NamesTheNodeWhoseWeightsDoNotFit) {
+  Graph graph = build_resnet18({.width = 0.25});
+  graph.constants["layer2.0.conv1.weight"] =
+      TensorData::from<float>({32, 5, 3, 3}, std::vector<float>(32 * 45));
+  EXPECT_THAT(error_of(graph), testing::AllOf(HasSubstr("layer2.0.conv1"), HasSubstr("channels")));
+  graph = build_resnet18({.width = 0.25});
+  graph.constants["fc.weight"] = TensorData::from<float>({10, 7}, std::vector<float>(70));
+  EXPECT_THAT(error_of(graph), HasSubstr("Gemm node 'fc'"));
+  EXPECT_THAT(error_of(build_resnet20(), {{"input", {1, 4, 32, 32}}}), HasSubstr("dimension 1"));
+  EXPECT_THAT(error_of(build_resnet20(), {{"image", {1, 3, 32, 32}}}), HasSubstr("no input 'image'"));
+}
+
+TEST(InferShapes, UnknownOperatorsGiveUnknownShapes) {
+  Graph graph = build_resnet20();
+  for (Node& node : graph.nodes)
+    if (node.name == "layer1.0.relu1") node.op_type = "Mystery";
+  EXPECT_EQ(error_of(graph), "no error");
+  infer_shapes(graph);
+  EXPECT_EQ(type_of(graph, "layer1.0.relu1"), "nothing");
+  EXPECT_EQ(type_of(graph, "logits"), "float32 [batch, 10]");
+}
+
+TEST(InferShapes, FollowsProductsOfSymbols) {
+  GraphBuilder net("windows", 0);
+  const std::string x = net.input("x", {-1, 14, 14, 8});
+  const std::string split = net.reshape("split", x, {-1, 2, 7, 2, 7, 8});
+  const std::string windows =
+      net.reshape("windows", net.transpose("moved", split, {0, 1, 3, 2, 4, 5}), {-1, 49, 8});
+  net.output("y", net.reshape("back", windows, {-1, 2, 2, 7, 7, 8}), {});
+  Graph graph = net.finish();
+  graph.outputs[0].shape.reset();
+  infer_shapes(graph);
+  EXPECT_EQ(type_of(graph, "windows"), "float32 [4*batch, 49, 8]");
+  EXPECT_EQ(type_of(graph, "y"), "float32 [batch, 2, 2, 7, 7, 8]");
+}
+
+TEST(InferShapes, EntersFunctionsAndBranches) {
+  Graph graph;
+  graph.header.opsets = {{"", 17}, {"lithe", 1}};
+  graph.inputs = {{.name = "x", .dtype = DType::Float32, .shape = DimVector{{-1, "n"}, {6, ""}}},
+                  {.name = "flag", .dtype = DType::Bool, .shape = DimVector{}}};
+  Function function{
+      .name = "Halve", .domain = "lithe", .inputs = {"a"}, .outputs = {"b"}, .attributes = {"axis"}};
+  function.opsets[""] = 17;
+  function.nodes.push_back({.op_type = "Split",
+                            .inputs = {"a"},
+                            .outputs = {"b", "rest"},
+                            .attributes = {{"axis", AttributeReference{"axis", 2}}}});
+  graph.header.functions.push_back(function);
+  graph.nodes.push_back({.name = "halve",
+                         .op_type = "Halve",
+                         .domain = "lithe",
+                         .inputs = {"x"},
+                         .outputs = {"h"},
+                         .attributes = {{"axis", std::int64_t{1}}}});
+  const auto branch = [](const std::string& op, const std::string& output) {
+    Graph inner;
+    inner.nodes.push_back({.name = output, .op_type = op, .inputs = {"h"}, .outputs = {output}});
+    inner.outputs = {{.name = output}};
+    return std::make_shared<const Graph>(inner);
+  };
+  graph.nodes.push_back({.name = "choice",
+                         .op_type = "If",
+                         .inputs = {"flag"},
+                         .outputs = {"y"},
+                         .attributes = {{"then_branch", GraphPtr(branch("Relu", "r"))},
+                                        {"else_branch", GraphPtr(branch("Transpose", "t"))}}});
+  graph.outputs = {{.name = "y"}};
+  infer_shapes(graph);
+  EXPECT_EQ(type_of(graph, "h"), "float32 [n, 3]");
+  EXPECT_EQ(type_of(graph, "y"), "float32 [?, ?]");
+}
+
+TEST(FoldShapeConstants, LeavesNoShapeChainInAConcreteModel) {
+  Graph graph = build_vit({.dim = 48, .depth = 2, .classes = 10});
+  const std::size_t before = graph.nodes.size();
+  EXPECT_GT(fold_shape_constants(graph, concrete_input_shapes(graph)), 0);
+  EXPECT_LT(graph.nodes.size(), before);
+  for (const Node& node : graph.nodes) {
+    EXPECT_NE(node.op_type, "Shape") << node.name;
+    EXPECT_NE(node.op_type, "Unsqueeze") << node.name;
+  }
+  graph.validate();
+  infer_shapes(graph);
+  EXPECT_EQ(type_of(graph, "logits"), "float32 [1, 10]");
+  EXPECT_EQ(graph.constant("blocks.0.attn.heads.target")->to_ints(),
+            (std::vector<std::int64_t>{1, 197, 3, 3, 16}));
+}
+
+TEST(FoldShapeConstants, KeepsWhatDependsOnTheBatch) {
+  Graph graph = build_vit({.dim = 48, .depth = 1, .classes = 10});
+  fold_shape_constants(graph);
+  bool shape_node = false;
+  for (const Node& node : graph.nodes) shape_node = shape_node || node.op_type == "Shape";
+  EXPECT_TRUE(shape_node);
+}
+
+TEST(ConcreteInputShapes, AsksForWhatItCannotGuess) {
+  Graph graph = build_edsr({.channels = 8, .blocks = 1});
+  EXPECT_EQ(concrete_input_shapes(graph, {}, 4).at("input"), (std::vector<std::int64_t>{4, 3, 48, 48}));
+  graph.inputs[0].shape = DimVector{{-1, "n"}, {3, ""}, {-1, "h"}, {-1, "w"}};
+  try {
+    concrete_input_shapes(graph);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("--shape input="));
+  }
+}
+
+}  // namespace
+}  // namespace lithe
