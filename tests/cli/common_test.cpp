@@ -1,0 +1,79 @@
+// What holds for every verb.
+#include <gmock/gmock.h>
+
+#include <chrono>
+
+#include "cli/lithe.h"
+#include "cli/verbs.h"
+
+namespace lithe {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+
+TEST(Tool, HelpNamesEveryVerb) {
+  const Outcome help = run_lithe("--help");
+  EXPECT_EQ(help.status, 0);
+  for (const cli::VerbInfo& verb : cli::kVerbs) {
+    EXPECT_THAT(help.out, HasSubstr(verb.name));
+    const Outcome own = run_lithe(std::string(verb.name) + " --help");
+    EXPECT_EQ(own.status, 0) << verb.name << ": " << own.err;
+    EXPECT_THAT(own.out, HasSubstr("--json")) << verb.name;
+  }
+}
+
+TEST(Tool, BadCommandLinesAreOneLine) {
+  expect_user_error(run_lithe(""), "subcommand");
+  expect_user_error(run_lithe("conquer"), "see 'lithe --help'");
+  expect_user_error(run_lithe("inspect"), "model");
+  expect_user_error(run_lithe("verify " + kDigits + " --threads many"), "see 'lithe verify --help'");
+  expect_user_error(run_lithe("verify " + kDigits + " --nonsense"), "--nonsense");
+}
+
+TEST(Tool, UnreadableModelsAreOneLineInEveryVerb) {
+  const TemporaryFolder folder;
+  const fs::path empty = folder.path() / "empty.onnx", text = folder.path() / "text.onnx",
+                 truncated = folder.path() / "truncated.onnx", missing = folder.path() / "missing.onnx";
+  write_file(empty, "");
+  write_file(text, "not a model at all");
+  const std::string whole = read_text_file(kDigits);
+  write_file(truncated, whole.substr(0, whole.size() / 2));
+  const std::string data = " --data sheet:" + (kExamples / "digits/digits.png").string() + ",cell=20x20";
+  const std::string calib = " --calib sheet:" + (kExamples / "digits/digits.png").string() +
+                            ",cell=20x20 -o " + (folder.path() / "out.onnx").string();
+  for (const auto& [verb, rest] : std::vector<std::pair<std::string, std::string>>{
+           {"inspect", ""}, {"verify", ""}, {"eval", data}, {"quantize", calib}}) {
+    expect_user_error(run_lithe(verb + " " + missing.string() + rest), "missing.onnx");
+    expect_user_error(run_lithe(verb + " " + empty.string() + rest), "empty.onnx: the file is empty");
+    expect_user_error(run_lithe(verb + " " + text.string() + rest), "text.onnx: not an ONNX model");
+    expect_user_error(run_lithe(verb + " " + truncated.string() + rest), "truncated.onnx");
+  }
+  EXPECT_FALSE(fs::exists(folder.path() / "out.onnx"));
+}
+
+TEST(Tool, InspectsTheBundledModel) {
+  const Outcome inspect = run_lithe("inspect " + kDigits + " --json");
+  ASSERT_EQ(inspect.status, 0) << inspect.err;
+  const auto envelope = inspect.json();
+  EXPECT_EQ(envelope.at("schema"), 1);
+  EXPECT_EQ(envelope.at("verb"), "inspect");
+  EXPECT_EQ(envelope.at("model"), kDigits);
+  for (const char* key : {"seed", "threads", "files", "seconds"}) EXPECT_TRUE(envelope.contains(key)) << key;
+  for (const char* key :
+       {"inputs", "outputs", "operators", "parameters", "macs", "activation_bytes", "blocks"})
+    EXPECT_TRUE(envelope.at("result").contains(key)) << key;
+  EXPECT_GT(envelope.at("result").at("macs").get<std::int64_t>(), 100000);
+}
+
+TEST(Tool, ListsItsOperators) {
+  const Outcome list = run_lithe("inspect --list-operators --json");
+  ASSERT_EQ(list.status, 0) << list.err;
+  const auto operators = list.result().at("operators");
+  EXPECT_GT(operators.size(), 100u);
+  for (const auto& one : operators)
+    for (const char* key : {"op", "domain", "since", "until"}) EXPECT_TRUE(one.contains(key)) << one;
+}
+
+}  // namespace
+}  // namespace lithe
