@@ -1,0 +1,175 @@
+#include "lithe/metrics/evaluate.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "lithe/base/error.h"
+
+namespace lithe {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+std::string shape_text(const at::Tensor& tensor) {
+  return format_shape({tensor.sizes().data(), tensor.sizes().size()});
+}
+
+/// Sums over all samples seen so far.
+struct Sums {
+  std::int64_t n = 0, labelled = 0, images = 0, rows = 0;
+  std::int64_t top1 = 0, top5 = 0;
+  double loss = 0, psnr_y = 0, ssim_y = 0, psnr_rgb = 0;
+  double agreeing = 0, max_abs = 0, signal = 0, noise = 0;
+  bool compared = false, small_images = false;
+};
+
+/// [n, ...] with the rows from `count` on dropped, filled up with copies of the last to `wanted` rows.
+at::Tensor with_rows(const at::Tensor& tensor, std::int64_t wanted) {
+  const std::int64_t have = tensor.size(0);
+  if (have == wanted) return tensor;
+  if (have > wanted) return tensor.narrow(0, 0, wanted);
+  std::vector<std::int64_t> shape = tensor.sizes().vec();
+  shape[0] = wanted - have;
+  return at::cat({tensor, tensor.narrow(0, have - 1, 1).expand(shape)});
+}
+
+/// Images [c, h, w] in the model's units back to 0..255, in RGB or gray.
+at::Tensor to_pixels(const at::Tensor& image, const Preprocess& preprocess) {
+  at::Tensor out = image.detach().to(at::kCPU, at::kDouble);
+  if (preprocess.layout == ImageLayout::Nhwc) out = out.permute({2, 0, 1});
+  std::vector<at::Tensor> planes;
+  for (std::int64_t c = 0; c < out.size(0); ++c)
+    planes.push_back((out[c] * preprocess.std_of(c) + preprocess.mean_of(c)) / preprocess.scale);
+  if (preprocess.colour == ColourOrder::Bgr) std::reverse(planes.begin(), planes.end());
+  // Pictures are compared as they would be saved.
+  return at::stack(planes).clamp(0, 255).round();
+}
+
+void score_labels(const at::Tensor& scores, const at::Tensor& labels, bool probabilities, Sums& sums) {
+  sums.labelled += scores.size(0);
+  sums.top1 += count_top_k(scores, labels, 1);
+  sums.top5 += count_top_k(scores, labels, 5);
+  sums.loss += cross_entropy_sum(scores, labels, probabilities);
+}
+
+void score_images(const at::Tensor& images, const at::Tensor& targets, const EvaluateOptions& options,
+                  Sums& sums) {
+  if (images.sizes() != targets.sizes())
+    fail("the model gives images {}, the targets are {}; is the scale of the pairs that of the model?",
+         shape_text(images), shape_text(targets));
+  for (std::int64_t i = 0; i < images.size(0); ++i) {
+    const at::Tensor image = shave(to_pixels(images[i], options.preprocess), options.shave);
+    const at::Tensor target = shave(to_pixels(targets[i], options.preprocess), options.shave);
+    const bool colour = image.size(0) == 3;
+    const at::Tensor image_y = colour ? luma_bt601(image) : image[0];
+    const at::Tensor target_y = colour ? luma_bt601(target) : target[0];
+    sums.psnr_rgb += psnr(image, target);
+    sums.psnr_y += psnr(image_y, target_y);
+    if (image_y.size(0) < 11 || image_y.size(1) < 11)
+      sums.small_images = true;
+    else
+      sums.ssim_y += ssim(image_y, target_y);
+    ++sums.images;
+  }
+}
+
+void compare(const at::Tensor& value, const at::Tensor& other, Sums& sums) {
+  if (value.sizes() != other.sizes())
+    fail("the two models give outputs of different shape: {} and {}", shape_text(value), shape_text(other));
+  sums.compared = true;
+  if (value.dim() == 2) {
+    const auto rows = static_cast<double>(value.size(0));
+    sums.agreeing += argmax_agreement(value, other) * rows;
+    sums.rows += value.size(0);
+  }
+  sums.max_abs = std::max(sums.max_abs, difference(value, other).max_abs);
+  const at::Tensor a = value.to(at::kDouble), b = other.to(at::kDouble);
+  sums.signal += b.square().sum().item<double>();
+  sums.noise += (a - b).square().sum().item<double>();
+}
+
+Evaluation means(const Sums& sums) {
+  Evaluation out;
+  out.n = sums.n;
+  const auto share = [](auto sum, std::int64_t n) {
+    return static_cast<double>(sum) / static_cast<double>(n);
+  };
+  if (sums.labelled > 0) {
+    out.top1 = share(sums.top1, sums.labelled);
+    out.top5 = share(sums.top5, sums.labelled);
+    out.loss = share(sums.loss, sums.labelled);
+  }
+  if (sums.images > 0) {
+    out.psnr_y = share(sums.psnr_y, sums.images);
+    out.psnr_rgb = share(sums.psnr_rgb, sums.images);
+    if (!sums.small_images) out.ssim_y = share(sums.ssim_y, sums.images);
+  }
+  if (sums.compared) {
+    if (sums.rows > 0) out.argmax_agreement = share(sums.agreeing, sums.rows);
+    out.max_abs = sums.max_abs;
+    out.sqnr_db = sums.noise == 0 ? INFINITY : 10.0 * std::log10(sums.signal / sums.noise);
+  }
+  return out;
+}
+
+const at::Tensor& output_of(const Feeds& outputs, const std::string& name) {
+  const auto found = outputs.find(name);
+  if (found == outputs.end()) fail("the model has no output '{}'", name);
+  return found->second;
+}
+
+}  // namespace
+
+bool is_probability(const Graph& graph, const std::string& output) {
+  for (const Node& node : graph.nodes)
+    if (node.is("Softmax") && node.output(0) == output) return true;
+  return false;
+}
+
+Evaluation evaluate(const Graph& graph, const RunBatch& run, const DatasetPtr& all,
+                    const EvaluateOptions& options, const RunBatch& against) {
+  const at::NoGradGuard no_grad;
+  if (graph.outputs.empty()) fail("the model has no outputs");
+  const std::string output = options.output.empty() ? graph.outputs[0].name : options.output;
+  const bool probabilities = is_probability(graph, output);
+  const DatasetPtr dataset = seeded_subset(all, options.limit, options.seed);
+  const std::int64_t fixed = fixed_batch(graph);
+  Loader loader(dataset, {.batch = fixed > 0 ? fixed : options.batch, .threads = options.threads});
+  Progress silent;
+  Progress& progress = options.progress ? *options.progress : silent;
+  progress.start("evaluating", loader.samples());
+  Sums sums;
+  double seconds = 0;
+  for (Batch batch; loader.next(batch);) {
+    Feeds feeds = bind_inputs(graph, batch.inputs);
+    const std::int64_t n = batch.size();
+    if (fixed > 0)
+      for (auto& [name, tensor] : feeds) tensor = with_rows(tensor, fixed);
+    const auto start = Clock::now();
+    const Feeds outputs = run(feeds);
+    seconds += std::chrono::duration<double>(Clock::now() - start).count();
+    const at::Tensor& raw = output_of(outputs, output);
+    if (raw.dim() == 0 || raw.size(0) < n)
+      fail("the output '{}' {} does not have one row a sample ({})", output, shape_text(raw), n);
+    const at::Tensor value = raw.narrow(0, 0, n).cpu();
+    const bool labelled = batch.labels.defined() && value.dim() >= 2 && value.numel() == n * value.size(1);
+    if (labelled) score_labels(value.reshape({n, value.size(1)}), batch.labels, probabilities, sums);
+    if (batch.targets.defined() && value.dim() == 4) score_images(value, batch.targets, options, sums);
+    if (against) compare(value, output_of(against(feeds), output).narrow(0, 0, n).cpu(), sums);
+    sums.n += n;
+    progress.advance(n);
+  }
+  progress.finish();
+  Evaluation result = means(sums);
+  result.seconds = seconds;
+  result.throughput = seconds > 0 ? static_cast<double>(sums.n) / seconds : 0;
+  return result;
+}
+
+Evaluation evaluate(Executor& executor, const DatasetPtr& dataset, const EvaluateOptions& options) {
+  return evaluate(
+      executor.graph(), [&](const Feeds& feeds) { return executor.run(feeds); }, dataset, options);
+}
+
+}  // namespace lithe
