@@ -38,7 +38,7 @@ void store(const ValueType& type, ValueInfo& info) {
 void apply_shapes(Graph& graph, const InputShapes& shapes) {
   for (const auto& [name, sizes] : shapes) {
     const auto input = std::find_if(graph.inputs.begin(), graph.inputs.end(),
-                                    [&](const ValueInfo& one) { return one.name == name; });
+                                    [&name = name](const ValueInfo& one) { return one.name == name; });
     if (input == graph.inputs.end()) {
       std::string names;
       for (const ValueInfo* one : graph.required_inputs()) names += (names.empty() ? "" : ", ") + one->name;
@@ -119,7 +119,7 @@ void ShapeScope::add_constants(const Graph& graph) {
     types[name] = {data.dtype(), std::move(shape)};
     // An input of the same name may override the constant: its elements are then not certain.
     const bool overridable = std::any_of(graph.inputs.begin(), graph.inputs.end(),
-                                         [&](const ValueInfo& input) { return input.name == name; });
+                                         [&name = name](const ValueInfo& input) { return input.name == name; });
     if (overridable && data.count() > 64) continue;
     if (auto tensor = known_tensor(data)) known[name] = std::move(*tensor);
   }
