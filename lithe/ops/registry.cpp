@@ -11,6 +11,11 @@ const at::Tensor& OpCall::input(std::size_t index) const {
   return inputs[index];
 }
 
+DType OpCall::dtype(std::size_t index) const {
+  if (index < types.size() && types[index] != DType::Undefined) return types[index];
+  return dtype_of_scalar(input(index).scalar_type());
+}
+
 std::vector<std::int64_t> OpCall::ints(std::size_t index) const {
   const at::Tensor& tensor = input(index);
   if (tensor.dim() > 1)

@@ -22,12 +22,16 @@ struct OpCall {
   bool training = false;               // batch norm and dropout behave as in training
   at::Device device = at::kCPU;        // where operators without inputs put their results
   at::Generator generator = {};        // of the CPU; undefined: LibTorch's default (at::manual_seed)
+  std::span<const DType> types = {};   // as the model declares the inputs, where that is known
 
   bool has(std::size_t index) const { return index < inputs.size() && inputs[index].defined(); }
   /// The input; throws Error(Input) naming the node if it is left out.
   const at::Tensor& input(std::size_t index) const;
   /// The input, or an undefined tensor.
   at::Tensor optional(std::size_t index) const { return has(index) ? inputs[index] : at::Tensor(); }
+  /// The element type that the model declares for the input: tells types apart that LibTorch lacks and that
+  /// tensors widen (int4, uint16, ...). The tensor's own type if nothing is declared.
+  DType dtype(std::size_t index) const;
   /// A small integer input (shape, axes, pads, ...) as numbers. Any device.
   std::vector<std::int64_t> ints(std::size_t index) const;
   /// Integers that moved from an attribute to an input between opsets: the input if present, else the
