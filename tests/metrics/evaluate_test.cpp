@@ -1,0 +1,112 @@
+#include "lithe/metrics/evaluate.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "lithe/base/error.h"
+
+namespace lithe {
+namespace {
+
+Graph graph_of(Node node, std::int64_t batch = -1) {
+  Graph graph;
+  node.inputs = {"x"};
+  node.outputs = {"y"};
+  graph.nodes = {std::move(node)};
+  graph.inputs = {{.name = "x", .dtype = DType::Float32}};
+  if (batch > 0) graph.inputs[0].shape = DimVector{{.value = batch}, {.value = 3}};
+  graph.outputs = {{.name = "y", .dtype = DType::Float32}};
+  return graph;
+}
+
+RunBatch same() {
+  return [](const Feeds& feeds) { return Feeds{{"y", feeds.at("x")}}; };
+}
+
+DatasetPtr logits_data() {
+  // Right, wrong, right.
+  const at::Tensor x = at::tensor({5.f, 1.f, 0.f, 0.f, 9.f, 1.f, 1.f, 2.f, 3.f}).reshape({3, 3});
+  return tensor_dataset({{"", x}}, at::tensor({0, 0, 2}, at::kLong));
+}
+
+TEST(Evaluate, ScoresLabels) {
+  const Graph graph = graph_of({.op_type = "Identity"});
+  const Evaluation result = evaluate(graph, same(), logits_data(), {.batch = 2});
+  EXPECT_EQ(result.n, 3);
+  EXPECT_NEAR(*result.top1, 2.0 / 3, 1e-12);
+  EXPECT_DOUBLE_EQ(*result.top5, 1.0);
+  const auto row = [](double a, double b, double c, double at) {
+    return std::log(std::exp(a) + std::exp(b) + std::exp(c)) - at;
+  };
+  EXPECT_NEAR(*result.loss, (row(5, 1, 0, 5) + row(0, 9, 1, 0) + row(1, 2, 3, 3)) / 3, 1e-9);
+  EXPECT_FALSE(result.psnr_y.has_value());
+  EXPECT_FALSE(result.argmax_agreement.has_value());
+  EXPECT_GT(result.throughput, 0);
+}
+
+TEST(Evaluate, FillsUpFixedBatches) {
+  const Graph graph = graph_of({.op_type = "Identity"}, 2);
+  int calls = 0;
+  const RunBatch run = [&](const Feeds& feeds) {
+    ++calls;
+    EXPECT_EQ(feeds.at("x").size(0), 2);
+    return Feeds{{"y", feeds.at("x")}};
+  };
+  const Evaluation result = evaluate(graph, run, logits_data(), {.batch = 64});
+  EXPECT_EQ(calls, 2);
+  EXPECT_EQ(result.n, 3);
+  EXPECT_NEAR(*result.top1, 2.0 / 3, 1e-12);
+}
+
+TEST(Evaluate, ProbabilitiesAreNotNormalisedAgain) {
+  const Graph graph = graph_of({.op_type = "Softmax"});
+  const RunBatch run = [](const Feeds& feeds) { return Feeds{{"y", at::softmax(feeds.at("x"), 1)}}; };
+  const Graph plain = graph_of({.op_type = "Identity"});
+  EXPECT_NEAR(*evaluate(graph, run, logits_data()).loss, *evaluate(plain, same(), logits_data()).loss, 1e-6);
+}
+
+TEST(Evaluate, ComparesTwoModels) {
+  const Graph graph = graph_of({.op_type = "Identity"});
+  const RunBatch shifted = [](const Feeds& feeds) {
+    at::Tensor y = feeds.at("x").clone();
+    y.select(1, 1) += 1.5;  // [1, 3.5, 3] now has another argmax; the others keep theirs
+    return Feeds{{"y", y}};
+  };
+  const Evaluation result = evaluate(graph, same(), logits_data(), {.batch = 2}, shifted);
+  EXPECT_NEAR(*result.argmax_agreement, 2.0 / 3, 1e-12);
+  EXPECT_NEAR(*result.max_abs, 1.5, 1e-6);
+  const double signal = 25 + 2.5 * 2.5 + 10.5 * 10.5 + 1 + 1 + 3.5 * 3.5 + 9;
+  EXPECT_NEAR(*result.sqnr_db, 10 * std::log10(signal / (3 * 2.25)), 1e-5);
+}
+
+TEST(Evaluate, ScoresImages) {
+  // The target is 16 gray levels brighter in all channels; units are 1/255.
+  const at::Tensor x = at::full({2, 3, 12, 12}, 100 / 255.0f);
+  const DatasetPtr data = tensor_dataset({{"", x}}, {}, x + 16 / 255.0f);
+  const Evaluation result = evaluate(graph_of({.op_type = "Identity"}), same(), data);
+  EXPECT_NEAR(*result.psnr_rgb, 24.0486, 1e-3);
+  // 16 levels of gray are 16 * 219 / 255 of luma.
+  EXPECT_NEAR(*result.psnr_y, 20 * std::log10(255 / (16 * 219 / 255.0)), 1e-3);
+  EXPECT_GT(*result.ssim_y, 0.9);
+  EXPECT_LT(*result.ssim_y, 1.0);
+  EXPECT_FALSE(result.top1.has_value());
+}
+
+TEST(Evaluate, ThroughTheEngine) {
+  Executor executor(graph_of({.op_type = "Relu"}));
+  const Evaluation result = evaluate(executor, logits_data());
+  EXPECT_NEAR(*result.top1, 2.0 / 3, 1e-12);
+  EXPECT_EQ(evaluate(executor, logits_data(), {.limit = 2}).n, 2);
+}
+
+TEST(Evaluate, RefusesWhatDoesNotFit) {
+  const Graph graph = graph_of({.op_type = "Identity"});
+  EXPECT_THROW(evaluate(graph, same(), tensor_dataset({{"z", at::zeros({2, 3})}})), Error);
+  EXPECT_THROW(evaluate(graph, same(), logits_data(), {.output = "w"}), Error);
+  const DatasetPtr labels = tensor_dataset({{"", at::zeros({2, 3})}}, at::tensor({0, 7}, at::kLong));
+  EXPECT_THROW(evaluate(graph, same(), labels), Error);
+}
+
+}  // namespace
+}  // namespace lithe
