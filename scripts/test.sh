@@ -11,7 +11,7 @@ echo "== build"
 cmake --preset release -DLITHE_BUILD_EXAMPLES=ON -DLITHE_BUILD_BENCH=ON > /dev/null
 cmake --build --preset release --parallel "$(nproc)"
 echo "== tests"
-ctest --preset release
+LITHE_REQUIRE_ORT=1 ctest --preset release
 echo "== installing and building a program against the installed library"
 scripts/test_install.sh build/release
 if [[ "${1:-}" != "--quick" ]]; then
