@@ -218,7 +218,7 @@ Outputs cast(const OpCall& call) {
 }
 
 Outputs cast_like(const OpCall& call) {
-  return {call.input(0).to(call.input(1).scalar_type())};
+  return {convert(call, call.input(0), call.dtype(1))};
 }
 
 Outputs identity(const OpCall& call) {
@@ -261,7 +261,8 @@ Outputs is_inf(const OpCall& call) {
 
 Outputs bit_shift(const OpCall& call) {
   const std::string direction = call.node.attr("direction", "");
-  if (direction == "LEFT") return {at::bitwise_left_shift(call.input(0), call.input(1))};
+  if (direction == "LEFT")
+    return {convert(call, at::bitwise_left_shift(call.input(0), call.input(1)), call.dtype(0))};
   if (direction == "RIGHT") return {at::bitwise_right_shift(call.input(0), call.input(1))};
   fail("{}: direction='{}' is not one of LEFT, RIGHT", describe(call.node), direction);
 }
@@ -320,7 +321,7 @@ void register_elementwise(OpRegistry& registry) {
   registry.add("Selu", selu, 6);
   registry.add("Celu", celu, 12);
   registry.add("Gelu", gelu, 20);
-  registry.add("Swish", swish, 24, 24);
+  registry.add("Swish", swish, 24);
   registry.add("ThresholdedRelu", thresholded_relu, 10);
   registry.add("Shrink", shrink, 9);
   registry.add("Clip", clip, 6);

@@ -52,7 +52,7 @@ struct OpEntry {
 /// All operators by domain and type. One file a family adds its own; see `register_all`.
 class OpRegistry {
  public:
-  void add(std::string_view op_type, OpFunction run, std::int64_t since = 1, std::int64_t until = 22,
+  void add(std::string_view op_type, OpFunction run, std::int64_t since = 1, std::int64_t until = 24,
            std::string_view domain = "");
   const OpEntry* find(std::string_view domain, std::string_view op_type) const;
   const std::map<std::pair<std::string, std::string>, OpEntry>& entries() const { return entries_; }

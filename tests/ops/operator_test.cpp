@@ -318,7 +318,7 @@ TEST(Indexing, GatherChecksIndices) {
   const at::Tensor x = at::arange(6, at::kFloat).reshape({2, 3});
   EXPECT_TRUE(same(run_op("Gather", {x, ints({-1, 0})}, {.attributes = {{"axis", std::int64_t{1}}}}),
                    floats({2, 0, 5, 3}).reshape({2, 2})));
-  EXPECT_TRUE(same(run_op("Gather", {x, at::tensor(std::int64_t{-1})}), floats({3, 4, 5})));
+  EXPECT_TRUE(same(run_op("Gather", {x, at::scalar_tensor(-1, at::kLong)}), floats({3, 4, 5})));
   EXPECT_NE(message_of([&] { run_op("Gather", {x, ints({2})}); }).find("index 2"), std::string::npos);
   EXPECT_THROW(run_op("GatherND", {x, ints({0, 3})}), Error);
   EXPECT_THROW(run_op("GatherElements", {x, ints({-3}).reshape({1, 1})}), Error);
@@ -361,8 +361,8 @@ TEST(Generator, ConstantsOfEveryForm) {
   const auto constant = [](const char* name, Attribute value) {
     return run_op("Constant", {}, {.attributes = {{name, std::move(value)}}});
   };
-  EXPECT_TRUE(same(constant("value_float", 1.5f), at::tensor(1.5f)));
-  EXPECT_TRUE(same(constant("value_int", std::int64_t{3}), at::tensor(std::int64_t{3})));
+  EXPECT_TRUE(same(constant("value_float", 1.5f), at::scalar_tensor(1.5f)));
+  EXPECT_TRUE(same(constant("value_int", std::int64_t{3}), at::scalar_tensor(3, at::kLong)));
   EXPECT_TRUE(same(constant("value_ints", Ints{1, 2}), ints({1, 2})));
   EXPECT_TRUE(same(constant("value_floats", std::vector<float>{1, 2}), floats({1, 2})));
   EXPECT_TRUE(

@@ -72,7 +72,7 @@ TEST(Tensors, ReturnAsConstants) {
   const TensorData copy = to_tensor_data(source);
   source.fill_(0);
   EXPECT_EQ(copy.values<float>()[1], 2);
-  EXPECT_EQ(to_tensor_data(at::tensor(3.0f)).rank(), 0);
+  EXPECT_EQ(to_tensor_data(at::scalar_tensor(3.0f)).rank(), 0);
   EXPECT_EQ(to_tensor(TensorData::from<float>({0, 2}, {})).sizes().vec(), (std::vector<std::int64_t>{0, 2}));
 }
 
