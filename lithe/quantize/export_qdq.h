@@ -1,0 +1,53 @@
+// Writing quantisation into the graph as QuantizeLinear and DequantizeLinear.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "lithe/graph/graph.h"
+#include "lithe/quantize/layers.h"
+#include "lithe/quantize/quantizer.h"
+#include "lithe/quantize/weights.h"
+
+namespace lithe {
+
+struct QuantizedActivation {
+  std::string value;
+  int bits = 8;
+  Quantizer quantizer;     // for the whole tensor
+  bool is_signed = false;  // int8 (int4) containers instead of uint8 (uint4)
+};
+
+/// Everything that quantisation decided about a graph.
+struct QdqPlan {
+  std::vector<Layer> layers;
+  std::vector<QuantizedWeight> weights;
+  std::vector<QuantizedActivation> activations;
+};
+
+struct ExportOptions {
+  bool integer_bias =
+      false;  // int32 biases of scale s_x * s_w, where weight and input of the layer are quantised
+};
+
+/// The graph with the plan written into it. Its opset must be 13 or newer.
+///
+/// Weights are stored as int8 numbers q - z with a zero-point tensor of explicit zeros, which every runtime
+/// takes; from opset 21 on, those of at most 4 bits as int4, or as uint4 with zero-points where q - z does
+/// not fit. Activations of 8 bits are uint8 or int8; fewer bits are clipped to the
+/// representable range first, because QuantizeLinear saturates at 255; 4 bits are uint4 or int4 from opset 21
+/// on. Values keep their names; readers are led to `<value>_dequantized`. Layers without activation bits,
+/// graph outputs and Shape go on reading the original. Throws Error(Input) if the opset is too old or a
+/// number does not fit its container.
+Graph export_qdq(const Graph& graph, const QdqPlan& plan, const ExportOptions& options = {});
+
+/// Codes of -8..7 or 0..15 in bytes, the first in the low half, an odd last one padded with 0.
+std::vector<std::uint8_t> pack_nibbles(std::span<const std::int64_t> codes);
+
+/// Bytes that the constants of a quantised weight take in the exported file.
+std::int64_t stored_bytes(const QuantizedWeight& weight, std::int64_t opset);
+
+}  // namespace lithe
