@@ -31,11 +31,12 @@ std::string category_tics(const std::vector<std::string>& categories) {
   std::string tics;
   for (std::size_t i = 0; i < count; i += step) {
     longest = std::max(longest, categories[i].size());
-    tics += fmt::format("{}{} {}", tics.empty() ? "" : ", ", gnuplot_quote(categories[i], 28), i);
+    tics += fmt::format("{}{} {}", tics.empty() ? "" : ", ", gnuplot_quote(categories[i], 22), i);
   }
-  const bool slant = longest * std::min(count, kMaxTickLabels) > 90;
-  return fmt::format("set xtics {} ({}) scale 0\nset xrange [-0.6:{}]\n",
-                     slant ? "rotate by 40 right" : "norotate", tics, static_cast<double>(count) - 0.4);
+  const bool slant = std::min<std::size_t>(longest, 22) * std::min(count, kMaxTickLabels) > 90;
+  return fmt::format("set xtics {} ({}) scale 0\nset lmargin {}\nset rmargin 2\nset xrange [-0.6:{}]\n",
+                     slant ? "rotate by 35 right" : "norotate", tics, slant ? 13 : 9,
+                     static_cast<double>(count) - 0.4);
 }
 
 std::string axis_labels(const std::string& x, const std::string& y) {
@@ -47,17 +48,21 @@ std::string legend(std::size_t series) {
   return series < 2 ? "set key off\n" : "";
 }
 
-/// Limits that leave some air around the finite values; 0 is included if asked for.
-std::string y_range(const std::vector<double>& values, bool with_zero) {
+/// "set <axis>range" that leaves some air around the finite values; 0 is included if asked for.
+std::string range_of(char axis, const std::vector<double>& values, bool with_zero, bool log = false) {
   double low = with_zero ? 0 : std::numeric_limits<double>::infinity(), high = with_zero ? 0 : -low;
   for (const double value : values)
-    if (std::isfinite(value)) {
+    if (std::isfinite(value) && (!log || value > 0)) {
       low = std::min(low, value);
       high = std::max(high, value);
     }
-  if (!(low <= high)) return "set yrange [0:1]\n";  // nothing to show
-  const double air = high > low ? 0.06 * (high - low) : std::max(1e-6, 0.1 * std::abs(high));
-  return fmt::format("set yrange [{}:{}]\n", number(with_zero && low == 0 ? 0 : low - air),
+  if (!(low <= high)) return fmt::format("set {}range [0:1]\n", axis);  // nothing to show
+  if (log) {
+    const double air = high > low ? std::pow(high / low, 0.04) : 1.5;
+    return fmt::format("set {}range [{}:{}]\n", axis, number(low / air), number(high * air));
+  }
+  const double air = high > low ? 0.05 * (high - low) : std::max(1e-6, 0.1 * std::abs(high));
+  return fmt::format("set {}range [{}:{}]\n", axis, number(with_zero && low == 0 ? 0 : low - air),
                      number(high + air));
 }
 
@@ -65,7 +70,7 @@ std::string y_range(const std::vector<double>& values, bool with_zero) {
 
 std::string gnuplot_script(const LinePlot& plot) {
   std::string data, curves;
-  bool any = false;
+  std::vector<double> all_x, all_y;
   for (std::size_t s = 0; s < plot.series.size(); ++s) {
     const Series& series = plot.series[s];
     check_count(plot.title, series.name, series.y.size(), series.x.size());
@@ -74,7 +79,10 @@ std::string gnuplot_script(const LinePlot& plot) {
       const double x = series.x[i], y = series.y[i];
       const bool shown =
           std::isfinite(x) && std::isfinite(y) && (!plot.log_x || x > 0) && (!plot.log_y || y > 0);
-      any = any || shown;
+      if (shown) {
+        all_x.push_back(x);
+        all_y.push_back(y);
+      }
       data += shown ? fmt::format("{} {}\n", number(x), number(y)) : "\n";
     }
     data += "EOD\n";
@@ -83,10 +91,11 @@ std::string gnuplot_script(const LinePlot& plot) {
                           few ? "linespoints pt 7 ps 0.5" : "lines", gnuplot_colour(s),
                           gnuplot_quote(series.name, 40));
   }
-  if (!any) fail("plot '{}' has no points", plot.title);
+  if (all_x.empty()) fail("plot '{}' has no points", plot.title);
   return data + axis_labels(plot.x_label, plot.y_label) + legend(plot.series.size()) +
-         (plot.log_x ? "set logscale x\n" : "set offsets graph 0.02, graph 0.02, graph 0.06, graph 0.06\n") +
-         (plot.log_y ? "set logscale y\n" : "") + curves;
+         (plot.log_x ? "set logscale x\n" : "") + (plot.log_y ? "set logscale y\n" : "") +
+         range_of('x', all_x, false, plot.log_x) + range_of('y', all_y, false, plot.log_y) +
+         "set lmargin 9\nset rmargin 2\n" + curves;
 }
 
 std::string gnuplot_script(const BarPlot& plot) {
@@ -109,7 +118,7 @@ std::string gnuplot_script(const BarPlot& plot) {
                         gnuplot_colour(s), gnuplot_quote(series.name, 40));
   }
   return data + axis_labels("", plot.y_label) + legend(plot.bars.size()) + category_tics(plot.categories) +
-         y_range(all, true) + bars;
+         range_of('y', all, true) + bars;
 }
 
 std::string gnuplot_script(const RangePlot& plot) {
@@ -135,7 +144,7 @@ std::string gnuplot_script(const RangePlot& plot) {
                          s == 0 ? "plot " : ", ", s, gnuplot_colour(s), gnuplot_quote(series.name, 40));
   }
   return data + axis_labels("", plot.y_label) + legend(plot.spans.size()) + category_tics(plot.categories) +
-         y_range(all, false) + "set xzeroaxis lc rgb '#010203' lw 1 dt solid\n" + boxes;
+         range_of('y', all, false) + "set xzeroaxis lc rgb '#010203' lw 1 dt solid\n" + boxes;
 }
 
 std::string gnuplot_script(const HeatMap& plot) {
@@ -180,7 +189,8 @@ std::string gnuplot_script(const HeatMap& plot) {
              "set xrange [-0.5:{0}]\nset yrange [{1}:-0.5]\nset ytics ({2}) scale 0\nset key off\nunset "
              "grid\n"
              "plot $d0 using 1:2:(0.5):(0.5):3 with boxxyerror lc rgb variable",
-             static_cast<double>(columns) - 0.5, static_cast<double>(rows) - 0.5, row_tics);
+             static_cast<double>(columns) - 0.5, static_cast<double>(rows) - 0.5, row_tics,
+             gnuplot_quote(fmt::format("dark {:.4g}, bright {:.4g}", low, high)));
 }
 
 }  // namespace lithe
