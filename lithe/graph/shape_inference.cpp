@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "lithe/graph/function.h"
 #include "lithe/graph/shape_rules.h"
 
 namespace lithe {
@@ -118,8 +119,9 @@ void ShapeScope::add_constants(const Graph& graph) {
     Shape shape(data.shape().begin(), data.shape().end());
     types[name] = {data.dtype(), std::move(shape)};
     // An input of the same name may override the constant: its elements are then not certain.
-    const bool overridable = std::any_of(graph.inputs.begin(), graph.inputs.end(),
-                                         [&name = name](const ValueInfo& input) { return input.name == name; });
+    const bool overridable =
+        std::any_of(graph.inputs.begin(), graph.inputs.end(),
+                    [&name = name](const ValueInfo& input) { return input.name == name; });
     if (overridable && data.count() > 64) continue;
     if (auto tensor = known_tensor(data)) known[name] = std::move(*tensor);
   }
@@ -151,25 +153,7 @@ void ShapeScope::run_function(const Function& function, const Node& node) {
     if (const ValueType* type = find_type(name)) inner.types[function.inputs[i]] = *type;
     if (const KnownTensor* tensor = find_known(name)) inner.known[function.inputs[i]] = *tensor;
   }
-  for (const Node& body_node : function.nodes) {
-    Node resolved = body_node;
-    for (auto attribute = resolved.attributes.begin(); attribute != resolved.attributes.end();) {
-      const auto* reference = std::get_if<AttributeReference>(&attribute->second);
-      if (!reference) {
-        ++attribute;
-        continue;
-      }
-      const auto given = node.attributes.find(reference->name);
-      const auto fallback = function.default_attributes.find(reference->name);
-      if (given != node.attributes.end())
-        (attribute++)->second = given->second;
-      else if (fallback != function.default_attributes.end())
-        (attribute++)->second = fallback->second;
-      else
-        attribute = resolved.attributes.erase(attribute);
-    }
-    inner.run(resolved);
-  }
+  for (const Node& body_node : instantiate(function, node)) inner.run(body_node);
   for (std::size_t i = 0; i < function.outputs.size() && i < node.outputs.size(); ++i) {
     if (node.outputs[i].empty()) continue;
     if (const ValueType* type = inner.find_type(function.outputs[i])) types[node.outputs[i]] = *type;

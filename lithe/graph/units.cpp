@@ -1,0 +1,232 @@
+#include "lithe/graph/units.h"
+
+#include <algorithm>
+#include <cmath>
+#include <iterator>
+#include <set>
+#include <unordered_map>
+#include <unordered_set>
+#include <utility>
+#include <utility>
+
+#include "lithe/graph/blocks.h"
+#include "lithe/graph/cuts.h"
+#include "lithe/graph/dataflow.h"
+
+namespace lithe {
+namespace {
+
+const Node& node_at(const DataFlow& flow, int node) {
+  return flow.graph.nodes[static_cast<std::size_t>(node)];
+}
+
+/// A unit that is still growing.
+struct Draft {
+  std::vector<int> nodes;
+  int layers = 0;
+  bool block = false;
+  bool closed = false;  // takes no more layers
+};
+
+/// Packs segments into units.
+class Packer {
+ public:
+  Packer(const DataFlow& flow, const UnitOptions& options) : flow_(flow), options_(options) {}
+
+  void add(const Segment& segment) {
+    switch (segment.kind) {
+      case Segment::Kind::Prefix:
+        append(pending_, segment);
+        return;
+      case Segment::Kind::Suffix:
+        if (drafts_.empty() || !pending_.nodes.empty()) return append(pending_, segment);
+        append(drafts_.back(), segment);
+        drafts_.back().closed = true;
+        return;
+      case Segment::Kind::Block:
+        start(segment);
+        drafts_.back().block = drafts_.back().closed = true;
+        return;
+      case Segment::Kind::Chain:
+        if (segment.layers == 0) return add_weightless(segment);
+        add_layer(segment);
+        return;
+    }
+  }
+
+  std::vector<Draft> finish() {
+    if (!pending_.nodes.empty()) {  // nodes without a layer behind them
+      if (drafts_.empty()) return {};
+      auto& nodes = drafts_.back().nodes;
+      nodes.insert(nodes.end(), pending_.nodes.begin(), pending_.nodes.end());
+    }
+    return std::move(drafts_);
+  }
+
+ private:
+  static void append(Draft& draft, const Segment& segment) {
+    draft.nodes.insert(draft.nodes.end(), segment.nodes.begin(), segment.nodes.end());
+    draft.layers += segment.layers;
+  }
+
+  void start(const Segment& segment) {
+    drafts_.push_back(std::exchange(pending_, {}));
+    append(drafts_.back(), segment);
+  }
+
+  void add_weightless(const Segment& segment) {
+    const bool follows_block = !drafts_.empty() && drafts_.back().block;
+    const bool stays =
+        !follows_block || std::all_of(segment.nodes.begin(), segment.nodes.end(),
+                                      [&](int node) { return follows_elementwise(node_at(flow_, node)); });
+    if (drafts_.empty() || !pending_.nodes.empty() || !stays) return append(pending_, segment);
+    append(drafts_.back(), segment);
+  }
+
+  void add_layer(const Segment& segment) {
+    const int layers = segment.gate ? 0 : segment.layers;
+    const bool joins = !drafts_.empty() && !drafts_.back().closed && pending_.nodes.empty() &&
+                       drafts_.back().layers + layers <= options_.max_chain && leads_only_to(segment);
+    if (!joins)
+      start(segment);
+    else
+      append(drafts_.back(), segment);
+    if (segment.gate) drafts_.back().layers -= segment.layers;
+  }
+
+  /// Whether nothing else reads what the last unit makes.
+  bool leads_only_to(const Segment& segment) const {
+    const std::unordered_set<int> own(drafts_.back().nodes.begin(), drafts_.back().nodes.end());
+    const std::unordered_set<int> next(segment.nodes.begin(), segment.nodes.end());
+    for (const int node : drafts_.back().nodes)
+      for (const std::string& name : node_at(flow_, node).outputs) {
+        if (name.empty()) continue;
+        if (flow_.index.is_output(name)) return false;
+        for (const int reader : flow_.index.consumers(name))
+          if (!own.contains(reader) && !next.contains(reader) &&
+              (flow_.is_data(reader) || flow_.is_conditioned(reader)))
+            return false;
+      }
+    return true;
+  }
+
+  const DataFlow& flow_;
+  const UnitOptions& options_;
+  std::vector<Draft> drafts_;
+  Draft pending_;  // weightless nodes that go with the next layer
+};
+
+/// What the outside sees of a unit.
+class Finisher {
+ public:
+  explicit Finisher(const DataFlow& flow) : flow_(flow) {}
+
+  Unit run(Draft draft) const {
+    Unit unit;
+    unit.block = draft.block;
+    unit.nodes = flow_.with_helpers(std::move(draft.nodes));
+    const std::unordered_set<int> inside(unit.nodes.begin(), unit.nodes.end());
+    std::set<std::string> seen;
+    std::vector<std::string> side;
+    for (const int node : unit.nodes) {
+      if (flow_.weight(node)) unit.layers.push_back(node);
+      for (const std::string& name : all_reads(node_at(flow_, node))) {
+        const int maker = flow_.index.producer(name);
+        if (flow_.graph.is_constant(name) || (maker >= 0 && inside.contains(maker)) ||
+            !seen.insert(name).second)
+          continue;
+        (flow_.is_data_value(name) ? unit.inputs : side).push_back(name);
+      }
+      for (const std::string& name : node_at(flow_, node).outputs)
+        if (!name.empty() && seen_outside(name, inside)) unit.outputs.push_back(name);
+    }
+    unit.inputs.insert(unit.inputs.end(), side.begin(), side.end());
+    unit.stage_boundary = changes_stage(unit);
+    const std::string fallback = unit.layers.empty() ? unit.outputs.empty() ? "" : unit.outputs.back()
+                                                     : layer_name(unit.layers.front());
+    unit.name = common_name(flow_.graph, unit.nodes, fallback);
+    return unit;
+  }
+
+ private:
+  bool seen_outside(const std::string& name, const std::unordered_set<int>& inside) const {
+    if (flow_.index.is_output(name)) return true;
+    const auto& readers = flow_.index.consumers(name);
+    return std::any_of(readers.begin(), readers.end(), [&](int reader) { return !inside.contains(reader); });
+  }
+
+  std::string layer_name(int layer) const {
+    const Node& node = node_at(flow_, layer);
+    return node.name.empty() ? node.output(0) : node.name;
+  }
+
+  const ValueInfo* info_of(const std::string& value) const {
+    const ValueInfo* info = flow_.graph.info(value);
+    return info && info->shape && info->shape->size() == 4 ? info : nullptr;
+  }
+
+  bool changes_stage(const Unit& unit) const {
+    for (const int layer : unit.layers)
+      for (const std::int64_t stride : node_at(flow_, layer).attr("strides", std::vector<std::int64_t>{}))
+        if (stride > 1) return true;
+    if (unit.inputs.empty() || unit.outputs.empty()) return false;
+    const ValueInfo *in = info_of(unit.inputs.front()), *out = info_of(unit.outputs.back());
+    return in && out && (*in->shape)[1] != (*out->shape)[1];
+  }
+
+  const DataFlow& flow_;
+};
+
+}  // namespace
+
+std::vector<Unit> find_units(const Graph& graph, const UnitOptions& options) {
+  const DataFlow flow(graph);
+  SegmentFinder finder(flow, options.max_weighted);
+  Packer data(flow, options), side(flow, options);
+  for (const Segment& segment : finder.data_segments()) data.add(segment);
+  const Finisher finisher(flow);
+  std::vector<Unit> units;
+  std::unordered_set<int> covered;
+  for (Draft& draft : data.finish()) {
+    units.push_back(finisher.run(std::move(draft)));
+    covered.insert(units.back().nodes.begin(), units.back().nodes.end());
+  }
+  std::vector<int> rest;
+  for (int node = 0; node < static_cast<int>(graph.nodes.size()); ++node)
+    if (flow.is_conditioned(node) && !covered.contains(node)) rest.push_back(node);
+  for (const Segment& segment : finder.side_segments(rest)) side.add(segment);
+  std::vector<Unit> all;
+  for (Draft& draft : side.finish()) all.push_back(finisher.run(std::move(draft)));
+  std::move(units.begin(), units.end(), std::back_inserter(all));
+  return all;
+}
+
+std::int64_t unit_weights(const Graph& graph, const Unit& unit) {
+  const GraphIndex index(graph);
+  std::unordered_map<std::string, std::int64_t> counts;
+  for (const int layer : unit.layers)
+    if (const auto weight = find_weight(graph, index, graph.nodes[static_cast<std::size_t>(layer)]))
+      counts[weight->constant] = weight->count;
+  std::int64_t total = 0;
+  for (const auto& [name, count] : counts) total += count;
+  return total;
+}
+
+double unit_capacity(const Graph& graph, const Unit& unit, const std::function<int(const Node&)>& bits,
+                     double stride_factor) {
+  const GraphIndex index(graph);
+  double capacity = 0;
+  for (const int layer : unit.layers) {
+    const Node& node = graph.nodes[static_cast<std::size_t>(layer)];
+    const auto weight = find_weight(graph, index, node);
+    if (!weight) continue;
+    double steps = 1;
+    for (const std::int64_t stride : node.attr("strides", std::vector<std::int64_t>{}))
+      steps *= static_cast<double>(stride);
+    capacity +=
+        static_cast<double>(weight->count) * bits(node) * std::pow(stride_factor, std::log2(steps) / 2);
+  }
+  return capacity;
+}
+
+}  // namespace lithe
