@@ -40,7 +40,8 @@ int main(int argc, char** argv) {
   const auto model = folder.path() / "resnet18.onnx";
   lithe::write_onnx(lithe::build_resnet18(), model);
   fmt::print("{:<42} {:>10} {:>8}\n", "command", "median", "goal");
-  fmt::print("{:<42} {:>7.0f} ms {:>8}\n", "lithe --help", 1e3 * median_seconds(program + " --help", runs), "100 ms");
+  fmt::print("{:<42} {:>7.0f} ms {:>8}\n", "lithe --help", 1e3 * median_seconds(program + " --help", runs),
+             "100 ms");
   fmt::print("{:<42} {:>7.0f} ms {:>8}\n",
              fmt::format("lithe inspect (ResNet-18, {:.0f} MB)", static_cast<double>(file_size(model)) / 1e6),
              1e3 * median_seconds(program + " inspect " + model.string(), runs), "1000 ms");
