@@ -149,16 +149,16 @@ Outputs clip(const OpCall& call) {
     if (bound.defined() && bound.numel() != 1)
       fail("{}: min and max must be scalars, but one has {} elements", describe(call.node), bound.numel());
   if (!low.defined() && !high.defined()) return {x};
-  const auto as_scalar = [](const Tensor& bound) {
-    return bound.defined() ? c10::optional<at::Scalar>(bound.item()) : c10::nullopt;
-  };
   const auto is_plain = [](const Tensor& bound) {
     return !bound.defined() || (bound.device().is_cpu() && !bound.requires_grad());
   };
   // Reading a bound out of GPU memory would make the host wait, and a learnt bound needs its gradient.
   if (is_plain(low) && is_plain(high))
-    return activation(call,
-                      [&](const Tensor& value) { return at::clamp(value, as_scalar(low), as_scalar(high)); });
+    return activation(call, [&](const Tensor& value) {
+      if (!high.defined()) return at::clamp_min(value, low.item());
+      if (!low.defined()) return at::clamp_max(value, high.item());
+      return at::clamp(value, low.item(), high.item());
+    });
   return activation(call, [&](const Tensor& value) {
     Tensor out = value;
     if (low.defined()) out = at::maximum(out, low.reshape({}).to(value.scalar_type()));
@@ -183,32 +183,10 @@ Outputs mean(const OpCall& call) {
   return {fold<add>(call) / static_cast<double>(call.inputs.size())};
 }
 
-/// Narrow types that LibTorch lacks are held in wider ones (see scalar_type_of); a conversion to them keeps
-/// the low bits, as a conversion to the narrow type itself would.
 Tensor convert(const OpCall& call, const Tensor& x, DType wanted) {
-  const auto low_bits = [&](std::int64_t mask, std::int64_t sign) {
-    const Tensor bits = at::bitwise_and(x.to(at::kLong), mask);
-    const Tensor value = sign ? at::sub(at::bitwise_xor(bits, sign), sign) : bits;
-    return value.to(scalar_type_of(wanted));
-  };
-  switch (wanted) {
-    case DType::String:
-      fail("{}: conversion to strings is not supported", describe(call.node));
-    case DType::Int2:
-      return low_bits(3, 2);
-    case DType::UInt2:
-      return low_bits(3, 0);
-    case DType::Int4:
-      return low_bits(15, 8);
-    case DType::UInt4:
-      return low_bits(15, 0);
-    case DType::UInt16:
-      return low_bits(0xffff, 0);
-    case DType::UInt32:
-      return low_bits(0xffffffff, 0);
-    default:
-      return x.to(scalar_type_of(wanted));
-  }
+  if (wanted == DType::String) fail("{}: conversion to strings is not supported", describe(call.node));
+  const Tensor low = keep_low_bits(x, wanted);
+  return low.to(scalar_type_of(wanted));
 }
 
 Outputs cast(const OpCall& call) {
@@ -249,6 +227,10 @@ Outputs dropout(const OpCall& call) {
   return {scaled, wants_mask ? mask.to(mask_type) : Tensor()};
 }
 
+Outputs is_nan(const OpCall& call) {
+  return {at::isnan(call.input(0))};
+}
+
 Outputs is_inf(const OpCall& call) {
   const bool negative = call.node.attr("detect_negative", std::int64_t{1}) != 0;
   const bool positive = call.node.attr("detect_positive", std::int64_t{1}) != 0;
@@ -262,7 +244,7 @@ Outputs is_inf(const OpCall& call) {
 Outputs bit_shift(const OpCall& call) {
   const std::string direction = call.node.attr("direction", "");
   if (direction == "LEFT")
-    return {convert(call, at::bitwise_left_shift(call.input(0), call.input(1)), call.dtype(0))};
+    return {keep_low_bits(at::bitwise_left_shift(call.input(0), call.input(1)), call.dtype(0))};
   if (direction == "RIGHT") return {at::bitwise_right_shift(call.input(0), call.input(1))};
   fail("{}: direction='{}' is not one of LEFT, RIGHT", describe(call.node), direction);
 }
@@ -299,7 +281,6 @@ void register_elementwise(OpRegistry& registry) {
   registry.add("Mish", unary<at::mish>, 18);
   registry.add("Softplus", unary<soft_plus>);
   registry.add("Softsign", unary<soft_sign>);
-  registry.add("IsNaN", unary<at::isnan>, 9);
 
   registry.add("Add", binary<add>, 7);
   registry.add("Sub", binary<subtract>, 7);
@@ -329,6 +310,7 @@ void register_elementwise(OpRegistry& registry) {
   registry.add("CastLike", cast_like, 15);
   registry.add("Identity", identity);
   registry.add("Dropout", dropout, 7);
+  registry.add("IsNaN", is_nan, 9);
   registry.add("IsInf", is_inf, 10);
 }
 

@@ -11,9 +11,12 @@ std::vector<Tensor> binary(const OpCall& call) {
   return {kFunction(call.input(0), call.input(1))};
 }
 
-template <Tensor (*kFunction)(const Tensor&)>
-std::vector<Tensor> unary(const OpCall& call) {
-  return {kFunction(call.input(0))};
+std::vector<Tensor> logical_not(const OpCall& call) {
+  return {at::logical_not(call.input(0))};
+}
+
+std::vector<Tensor> bitwise_not(const OpCall& call) {
+  return {keep_low_bits(at::bitwise_not(call.input(0)), call.dtype(0))};
 }
 
 std::vector<Tensor> where(const OpCall& call) {
@@ -34,11 +37,11 @@ void register_logic(OpRegistry& registry) {
   registry.add("And", binary<at::logical_and>, 7);
   registry.add("Or", binary<at::logical_or>, 7);
   registry.add("Xor", binary<at::logical_xor>, 7);
-  registry.add("Not", unary<at::logical_not>);
+  registry.add("Not", logical_not);
   registry.add("BitwiseAnd", binary<at::bitwise_and>, 18);
   registry.add("BitwiseOr", binary<at::bitwise_or>, 18);
   registry.add("BitwiseXor", binary<at::bitwise_xor>, 18);
-  registry.add("BitwiseNot", unary<at::bitwise_not>, 18);
+  registry.add("BitwiseNot", bitwise_not, 18);
   registry.add("Where", where, 9);
 }
 

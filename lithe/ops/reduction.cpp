@@ -167,8 +167,7 @@ Outputs top_k(const OpCall& call) {
   if (k < 0 || k > x.size(axis))
     fail("{}: k = {} but axis {} has {} elements", describe(call.node), k, axis, x.size(axis));
   const bool on_half_cpu = is_half(x) && x.device().is_cpu();
-  const auto [values, indices] =
-      at::sort(on_half_cpu ? x.to(at::kFloat) : x, c10::optional<bool>(true), axis, largest);
+  const auto [values, indices] = at::sort(on_half_cpu ? x.to(at::kFloat) : x, /*stable=*/true, axis, largest);
   return {values.narrow(axis, 0, k).to(x.scalar_type()), indices.narrow(axis, 0, k)};
 }
 

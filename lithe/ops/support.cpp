@@ -47,6 +47,29 @@ at::ScalarType scalar_type_attr(const OpCall& call, std::string_view attribute, 
   }
 }
 
+at::Tensor keep_low_bits(const at::Tensor& tensor, DType type) {
+  const auto reduced = [&](std::int64_t mask, std::int64_t sign) {
+    const at::Tensor bits = at::bitwise_and(tensor.to(at::kLong), mask);
+    return (sign ? at::sub(at::bitwise_xor(bits, sign), sign) : bits).to(scalar_type_of(type));
+  };
+  switch (type) {
+    case DType::Int2:
+      return reduced(3, 2);
+    case DType::UInt2:
+      return reduced(3, 0);
+    case DType::Int4:
+      return reduced(15, 8);
+    case DType::UInt4:
+      return reduced(15, 0);
+    case DType::UInt16:
+      return reduced(0xffff, 0);
+    case DType::UInt32:
+      return reduced(0xffffffff, 0);
+    default:
+      return tensor;
+  }
+}
+
 at::Generator generator_of(const OpCall& call) {
   if (const auto* seed = call.node.find<std::int64_t>("seed"))
     return at::make_generator<at::CPUGeneratorImpl>(static_cast<std::uint64_t>(*seed));

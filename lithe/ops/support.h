@@ -46,6 +46,11 @@ at::Tensor in_float(const at::Tensor& a, const at::Tensor& b, Function&& functio
   return function(a.to(at::kFloat), is_half(b) ? b.to(at::kFloat) : b).to(a.scalar_type());
 }
 
+/// Types that LibTorch lacks are held in wider ones (see scalar_type_of). Reduces values to the range of
+/// `type` by keeping its low bits, as arithmetic in the type itself would; other types are returned as they
+/// are.
+at::Tensor keep_low_bits(const at::Tensor& tensor, DType type);
+
 /// Where a random operator draws from: a generator seeded by the attribute `seed` if the node has one (the
 /// same numbers in every run), else the call's generator, else LibTorch's default. Always of the CPU, so that
 /// a seed gives the same numbers on every device.

@@ -20,6 +20,8 @@ namespace fs = std::filesystem;
 constexpr double kRelativeTolerance = 1e-3,
                  kAbsoluteTolerance = 1e-5;  // those of onnx's own runner, or stricter
 
+constexpr const char* kNoBfloat16 = "the data stores bfloat16 as truncated uint16";
+
 fs::path data_folder() {
   const char* folder = std::getenv("LITHE_ONNX_TESTDATA");
   return folder ? folder : "/usr/share/libonnx-testdata/data";
@@ -36,15 +38,33 @@ void visit_nodes(const std::vector<Node>& nodes, const Visit& visit) {
 }
 
 bool is_numeric(const ValueInfo& value) {
-  return value.other_type.empty() && value.dtype != DType::String && value.dtype != DType::Complex64 &&
-         value.dtype != DType::Complex128;
+  switch (value.dtype) {
+    case DType::String:
+    case DType::Complex64:
+    case DType::Complex128:
+    case DType::Float8E4M3FN:
+    case DType::Float8E4M3FNUZ:
+    case DType::Float8E5M2:
+    case DType::Float8E5M2FNUZ:
+    case DType::Float8E8M0:
+    case DType::Float4E2M1:
+      return false;
+    default:
+      return value.other_type.empty();
+  }
+}
+
+/// Older versions of the data store bfloat16 as uint16, truncated where conversion should round.
+bool is_disguised(const ValueInfo& value, const fs::path& file) {
+  return value.dtype == DType::BFloat16 && read_onnx_tensor(file).dtype() != DType::BFloat16;
 }
 
 /// Why the test cannot be put to an engine that computes numbers; "" where it can.
 std::string outside_scope(const Graph& model, const Feeds& feeds) {
   for (const auto* values : {&model.inputs, &model.outputs})
     for (const ValueInfo& value : *values)
-      if (!is_numeric(value)) return "an input or output is not a tensor of real numbers";
+      if (!is_numeric(value))
+        return "an input or output is not a tensor of a type that the engine computes with";
   std::string reason;
   const auto visit = [&](const Node& node) {
     static const std::set<std::string, std::less<>> kRandom{
@@ -66,14 +86,6 @@ std::string outside_scope(const Graph& model, const Feeds& feeds) {
   return reason;
 }
 
-/// Reads a value's tensor. Some versions of the test data store bfloat16 as uint16 of the same bits.
-at::Tensor read_value(const fs::path& file, const ValueInfo& value) {
-  const TensorData data = read_onnx_tensor(file);
-  if (value.dtype == DType::BFloat16 && data.dtype() == DType::UInt16)
-    return to_tensor(TensorData(DType::BFloat16, data.shape(), data.bytes(), data.owner()));
-  return to_tensor(data);
-}
-
 /// "" if the output is as expected.
 std::string difference(const at::Tensor& actual, const at::Tensor& expected) {
   if (!actual.defined()) return "is missing";
@@ -87,7 +99,9 @@ std::string difference(const at::Tensor& actual, const at::Tensor& expected) {
   const at::Tensor a = actual.to(at::kDouble), b = expected.to(at::kDouble);
   if (at::allclose(a, b, exact ? 0 : kRelativeTolerance, exact ? 0 : kAbsoluteTolerance, /*equal_nan=*/true))
     return "";
-  return fmt::format("differs by up to {:.3g}", (a - b).abs().nan_to_num(INFINITY).max().item<double>());
+  return fmt::format(
+      "differs by up to {:.3g}",
+      at::where(a == b, at::zeros_like(a), (a - b).abs()).nan_to_num(INFINITY).max().item<double>());
 }
 
 std::vector<fs::path> numbered(const fs::path& folder, const std::string& prefix) {
@@ -111,12 +125,16 @@ Outcome run_data_set(const Graph& model, const fs::path& folder) {
     for (const ValueInfo& value : *values)
       if (!is_numeric(value)) return {false, outside_scope(model, feeds)};
   for (std::size_t i = 0; i < inputs.size(); ++i)
-    feeds.emplace(model.inputs.at(i).name, read_value(inputs[i], model.inputs[i]));
+    if (is_disguised(model.inputs.at(i), inputs[i])) return {false, kNoBfloat16};
+  for (std::size_t i = 0; i < outputs.size(); ++i)
+    if (is_disguised(model.outputs.at(i), outputs[i])) return {false, kNoBfloat16};
+  for (std::size_t i = 0; i < inputs.size(); ++i)
+    feeds.emplace(model.inputs.at(i).name, to_tensor(read_onnx_tensor(inputs[i])));
   if (std::string reason = outside_scope(model, feeds); !reason.empty()) return {false, reason};
   Feeds results = Executor(model).run(feeds);
   for (std::size_t i = 0; i < outputs.size(); ++i) {
     const std::string& name = model.outputs.at(i).name;
-    if (std::string reason = difference(results[name], read_value(outputs[i], model.outputs[i]));
+    if (std::string reason = difference(results[name], to_tensor(read_onnx_tensor(outputs[i])));
         !reason.empty())
       return {true, fmt::format("output '{}' {}", name, reason)};
   }
@@ -184,7 +202,7 @@ void run_group(const std::string& group, int least) {
 }
 
 TEST(OnnxBackend, NodeTests) {
-  run_group("node", 750);
+  run_group("node", 745);
 }
 TEST(OnnxBackend, ConvertedModels) {
   run_group("pytorch-converted", 60);
