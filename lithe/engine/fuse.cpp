@@ -21,7 +21,7 @@ void fold_constants(const Program::Source& source, const Scope& scope, Fused& fu
   for (const Node* node : source.nodes) {
     const auto keep = [&] { fused.nodes.push_back(*node); };
     const OpEntry* entry = native_entry(*node, scope.opset(node->domain));
-    if (!entry || is_control_flow(*node) || is_random(*node)) {
+    if (!entry || is_control_flow(*node, scope.opset("")) || is_random(*node)) {
       keep();
       continue;
     }

@@ -19,7 +19,7 @@ class Search {
     }
     const std::int64_t opset = scope.opset(node.domain);
     const bool old_scan = node.is("Scan") && opset < 9;  // another operator: batched, with sequence lengths
-    if ((is_control_flow(node) && !old_scan) || native_entry(node, opset)) return;
+    if ((is_control_flow(node, opset) && !old_scan) || native_entry(node, opset)) return;
     if (const Function* function = model_.function_of(node)) {
       if (!visited_.insert(function).second) return;
       Scope inner = scope;

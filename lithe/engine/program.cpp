@@ -63,8 +63,8 @@ std::int64_t Scope::opset(const std::string& domain) const {
   return model->opset(domain);
 }
 
-bool is_control_flow(const Node& node) {
-  return node.is("If") || node.is("Loop") || node.is("Scan");
+bool is_control_flow(const Node& node, std::int64_t opset) {
+  return node.is("If") || node.is("Loop") || (node.is("Scan") && opset >= 9);
 }
 
 const OpEntry* native_entry(const Node& node, std::int64_t opset) {
@@ -133,7 +133,7 @@ void Program::compile(const Node& node, const Source& source, const Scope& scope
   step.opset = scope.opset(node.domain);
   Scope inner = scope;
   inner.depth = scope.depth + 1;
-  if (is_control_flow(node)) {
+  if (is_control_flow(node, step.opset)) {
     step.kind = node.is("If") ? Kind::If : node.is("Loop") ? Kind::Loop : Kind::Scan;
     for (const GraphPtr& graph : sub_graphs(node)) step.bodies.push_back(of_graph(*graph, source, inner));
   } else if (const OpEntry* entry = native_entry(node, step.opset)) {

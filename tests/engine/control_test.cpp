@@ -30,9 +30,9 @@ TEST(ControlFlow, IfReadsValuesAroundIt) {
   g.constants["zero"] = TensorData::scalar(0.f);
   g.constants["c"] = TensorData::scalar(10.f);
   Executor run(g);
-  EXPECT_FLOAT_EQ(run(at::tensor(3.f)).item<float>(), 13);
-  EXPECT_FLOAT_EQ(run(at::tensor(-3.f)).item<float>(), 3);
-  const at::Tensor x = at::tensor(3.f).requires_grad_();
+  EXPECT_FLOAT_EQ(run(at::scalar_tensor(3.f)).item<float>(), 13);
+  EXPECT_FLOAT_EQ(run(at::scalar_tensor(-3.f)).item<float>(), 3);
+  const at::Tensor x = at::scalar_tensor(3.f).requires_grad_();
   run(x).backward();
   EXPECT_FLOAT_EQ(x.grad().item<float>(), 1);
 }
@@ -50,7 +50,7 @@ TEST(ControlFlow, BranchesMayReturnOuterValuesAndNest) {
       {"y"});
   Executor run(g);
   const auto result = [&](bool first, bool second) {
-    return run.run({{"x", at::tensor(-2.f)}, {"first", at::tensor(first)}, {"second", at::tensor(second)}})
+    return run.run({{"x", at::scalar_tensor(-2.f)}, {"first", at::scalar_tensor(first, at::kBool)}, {"second", at::scalar_tensor(second, at::kBool)}})
         .at("y")
         .item<float>();
   };
@@ -71,7 +71,7 @@ TEST(ControlFlow, LoopCarriesAndCollects) {
   const auto flag = std::make_shared<std::vector<std::byte>>(1, std::byte{1});
   g.constants["yes"] = TensorData(DType::Bool, {}, *flag, flag);
   Executor run(g);
-  const Feeds out = run.run({{"x", at::tensor(1.f)}, {"limit", at::tensor(10.f)}});
+  const Feeds out = run.run({{"x", at::scalar_tensor(1.f)}, {"limit", at::scalar_tensor(10.f)}});
   EXPECT_FLOAT_EQ(out.at("last").item<float>(), 16);
   EXPECT_TRUE(at::equal(out.at("all"), at::tensor({2.f, 4.f, 8.f, 16.f})));
 }
@@ -84,7 +84,7 @@ TEST(ControlFlow, LoopCountsTrips) {
                   {node("Loop", {"n", "", "x"}, {"y"}, {{"body", shared(body)}})}, {"y"});
   Executor run(g);
   const auto total = [&](std::int64_t n) {
-    return run.run({{"n", at::tensor(n)}, {"x", at::tensor(std::int64_t{100})}}).at("y").item<std::int64_t>();
+    return run.run({{"n", at::scalar_tensor(n, at::kLong)}, {"x", at::scalar_tensor(100, at::kLong)}}).at("y").item<std::int64_t>();
   };
   EXPECT_EQ(total(5), 110);
   EXPECT_EQ(total(0), 100);
