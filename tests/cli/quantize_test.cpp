@@ -1,0 +1,129 @@
+#include <gmock/gmock.h>
+
+#include <cmath>
+
+#include "cli/lithe.h"
+#include "lithe/graph/onnx.h"
+#include "onnxruntime/need.h"
+
+namespace lithe {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+
+const std::string kSheet = "sheet:" + (kExamples / "digits/digits.png").string() + ",cell=20x20";
+const std::string kCalibration = " --calib " + kSheet + ",columns=70:80";
+const std::string kTest = " --data " + kSheet + ",columns=80:100";
+
+class QuantizeTool : public testing::Test {
+ protected:
+  TemporaryFolder folder_;
+  std::string out_ = (folder_.path() / "out.onnx").string();
+  bool nothing_written() const { return fs::is_empty(folder_.path()); }
+};
+
+TEST_F(QuantizeTool, EightBitsKeepTheAccuracy) {
+  LITHE_NEED_ONNX_RUNTIME();
+  const Outcome quantize =
+      run_lithe("quantize " + kDigits + kCalibration + kTest + " -o " + out_ + " --json");
+  ASSERT_EQ(quantize.status, 0) << quantize.err;
+  const auto result = quantize.result();
+  ASSERT_FALSE(result.at("layers").empty());
+  for (const auto& layer : result.at("layers"))
+    for (const char* key : {"name", "weight_bits", "activation_bits", "sqnr_db", "bytes"})
+      EXPECT_TRUE(layer.contains(key)) << key;
+  const double before = result.at("before").at("top1"), after = result.at("after").at("top1");
+  EXPECT_GT(before, 0.97);
+  EXPECT_NEAR(after, before, 0.005);
+  EXPECT_TRUE(result.contains("file_bytes"));
+  EXPECT_EQ(quantize.json().at("files").at(0), out_);
+
+  const Outcome verify = run_lithe("verify " + out_ + " --json");
+  EXPECT_EQ(verify.status, 0) << verify.err;
+  const Outcome engine = run_lithe("eval " + out_ + kTest + " --json"),
+                stock = run_lithe("eval " + out_ + kTest + " --backend ort --json");
+  ASSERT_EQ(engine.status, 0) << engine.err;
+  ASSERT_EQ(stock.status, 0) << stock.err;
+  EXPECT_NEAR(engine.result().at("top1").get<double>(), after, 1e-9);
+  EXPECT_NEAR(stock.result().at("top1").get<double>(), after, 0.003);
+}
+
+TEST_F(QuantizeTool, EqualSeedsGiveEqualBytes) {
+  const std::string again = (folder_.path() / "again.onnx").string();
+  for (const std::string& out : {out_, again}) {
+    const Outcome outcome = run_lithe("quantize " + kDigits + kCalibration +
+                                      " --method mse --weight-bits 4 "
+                                      "--activation-bits 4 --threads 1 --limit 64 -o " +
+                                      out);
+    ASSERT_EQ(outcome.status, 0) << outcome.err;
+  }
+  EXPECT_EQ(read_text_file(out_), read_text_file(again));
+}
+
+TEST_F(QuantizeTool, DryRunShowsTheUnitsAndWritesNothing) {
+  const Outcome outcome = run_lithe("quantize " + kDigits + " --dry-run --json");
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  const auto units = outcome.result().at("units");
+  ASSERT_GT(units.size(), 2u);
+  for (const char* key : {"name", "ops", "weights", "macs", "modcap"})
+    EXPECT_TRUE(units[0].contains(key)) << key;
+  EXPECT_TRUE(outcome.result().contains("groups"));
+  EXPECT_TRUE(nothing_written());
+}
+
+TEST_F(QuantizeTool, BadFlagsAreNamed) {
+  const std::string base = "quantize " + kDigits + kCalibration + " -o " + out_;
+  expect_user_error(run_lithe(base + " --weight-bits 1"), "--weight-bits");
+  expect_user_error(run_lithe(base + " --activation-bits 9"), "--activation-bits");
+  expect_user_error(run_lithe(base + " --method magic"), "--method");
+  expect_user_error(run_lithe(base + " --target toaster"), "--target");
+  expect_user_error(run_lithe(base + " --exclude 'no/such/layer*'"), "no/such/layer*");
+  expect_user_error(run_lithe("quantize " + kDigits + kCalibration), "-o");
+  expect_user_error(run_lithe("quantize " + kDigits + " -o " + out_), "--calib");
+  EXPECT_TRUE(nothing_written());
+}
+
+TEST_F(QuantizeTool, BadCalibrationDataAreNamed) {
+  const fs::path empty = folder_.path() / "empty", broken = folder_.path() / "broken";
+  fs::create_directory(empty);
+  fs::create_directory(broken);
+  write_file(broken / "a.png", "this is no picture");
+  const std::string base = "quantize " + kDigits + " -o " + out_ + " --calib ";
+  expect_user_error(run_lithe(base + empty.string()), "empty");
+  expect_user_error(run_lithe(base + broken.string()), "a.png");
+  expect_user_error(run_lithe(base + "/nowhere"), "/nowhere");
+  expect_user_error(run_lithe(base + (kExamples / "photos").string()), "shape");
+  EXPECT_FALSE(fs::exists(out_));
+}
+
+TEST_F(QuantizeTool, NanWeightsAreNamed) {
+  Graph graph = read_onnx(kDigits);
+  std::string poisoned;
+  for (const Node& node : graph.nodes)
+    if (node.is("Conv")) poisoned = node.inputs[1];
+  auto values = graph.constants.at(poisoned).to_floats();
+  values[0] = NAN;
+  graph.constants.at(poisoned) = TensorData::from<float>(graph.constants.at(poisoned).shape(), values);
+  const fs::path model = folder_.path() / "nan.onnx";
+  write_onnx(graph, model);
+  expect_user_error(run_lithe("quantize " + model.string() + kCalibration + " -o " + out_), poisoned);
+  EXPECT_FALSE(fs::exists(out_));
+}
+
+TEST_F(QuantizeTool, AFullDiskIsStatusOneAndLeavesNothing) {
+  // A file size limit makes the kernel refuse further bytes, as a full disk does.
+  const fs::path script = folder_.path() / "limited.sh";
+  write_file(script, std::string("trap '' XFSZ\nulimit -f 4\nexec ") + LITHE_PROGRAM + " quantize " +
+                         kDigits + kCalibration + " --limit 32 --quiet -o " + out_ + "\n");
+  const TemporaryFolder elsewhere;  // the limit holds for the captured output too, which is small
+  const std::string error = (elsewhere.path() / "err").string();
+  const int status = std::system(("bash " + script.string() + " 2> " + error).c_str());
+  EXPECT_EQ(WEXITSTATUS(status), 1);
+  EXPECT_THAT(read_text_file(error), HasSubstr("cannot write"));
+  fs::remove(script);
+  EXPECT_TRUE(nothing_written());
+}
+
+}  // namespace
+}  // namespace lithe

@@ -1,0 +1,67 @@
+#include <gmock/gmock.h>
+
+#include "cli/lithe.h"
+#include "lithe/graph/onnx.h"
+#include "onnxruntime/need.h"
+
+namespace lithe {
+namespace {
+
+namespace fs = std::filesystem;
+
+TEST(Verify, TheBundledModelAgrees) {
+  LITHE_NEED_ONNX_RUNTIME();
+  const Outcome verify = run_lithe("verify " + kDigits + " --json --seed 3 --batch 4");
+  ASSERT_EQ(verify.status, 0) << verify.err;
+  EXPECT_TRUE(verify.result().at("pass").get<bool>());
+  const auto output = verify.result().at("outputs").at(0);
+  EXPECT_LT(output.at("max_rel").get<double>(), 1e-4);
+  EXPECT_EQ(output.at("argmax_agreement"), 1.0);
+  EXPECT_TRUE(output.contains("name") && output.contains("max_abs"));
+  EXPECT_EQ(verify.json().at("seed"), 3);
+}
+
+TEST(Verify, ATighterToleranceThanRoundingFails) {
+  LITHE_NEED_ONNX_RUNTIME();
+  const Outcome verify = run_lithe("verify " + kDigits + " --json --tolerance 1e-12 --batch 16");
+  EXPECT_EQ(verify.status, 1);
+  EXPECT_FALSE(verify.result().at("pass").get<bool>());
+  EXPECT_THAT(verify.err, testing::HasSubstr("disagree"));
+}
+
+TEST(Verify, BadInputsAreNamed) {
+  LITHE_NEED_ONNX_RUNTIME();
+  expect_user_error(run_lithe("verify " + kDigits + " --shape nothing=1,1,20,20"), "no input of that name");
+  expect_user_error(run_lithe("verify " + kDigits + " --shape input=1x"), "not a shape");
+  expect_user_error(run_lithe("verify " + kDigits + " --inputs /nowhere.npz"), "/nowhere.npz");
+  expect_user_error(run_lithe("verify " + kDigits + " --device cuda"), "--device cpu");
+}
+
+TEST(Verify, OperatorsThatAreMissingAreListed) {
+  const TemporaryFolder folder;
+  Graph graph = read_onnx(kDigits);
+  Node node;
+  node.op_type = "Frobnicate";
+  node.name = "odd";
+  node.inputs = {graph.outputs[0].name};
+  node.outputs = {"result"};
+  graph.nodes.push_back(node);
+  graph.outputs = {{.name = "result", .dtype = DType::Float32}};
+  write_onnx(graph, folder.path() / "odd.onnx");
+  const Outcome outcome = run_lithe("verify " + (folder.path() / "odd.onnx").string());
+  expect_user_error(outcome, "Frobnicate");
+  EXPECT_THAT(outcome.err, testing::HasSubstr("odd"));
+  EXPECT_THAT(outcome.err, testing::HasSubstr("opset"));
+}
+
+TEST(Verify, AMissingOnnxRuntimeIsTheSurroundingsFault) {
+  const TemporaryFolder folder;
+  ::setenv("LITHE_ORT", folder.path().c_str(), 1);
+  const Outcome without = run_lithe("verify " + kDigits);
+  ::unsetenv("LITHE_ORT");
+  EXPECT_EQ(without.status, 1);
+  EXPECT_THAT(without.err, testing::HasSubstr("scripts/install-ort.sh"));
+}
+
+}  // namespace
+}  // namespace lithe
