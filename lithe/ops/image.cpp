@@ -201,6 +201,16 @@ std::vector<at::Tensor> upsample(const OpCall& call) {
   return {resize_by(call, x, axes, options)};
 }
 
+/// Moves the points of a volume's grid [.., 3] to the nearest voxels' centres. LibTorch rounds halves in
+/// volumes away from zero, in images to even numbers; ONNX wants the latter throughout.
+at::Tensor snapped_to_voxels(const at::Tensor& volume, const at::Tensor& grid, bool aligned) {
+  const std::vector<std::int64_t> lengths{volume.size(4), volume.size(3), volume.size(2)};
+  const at::Tensor length = at::tensor(lengths, at::kLong).to(grid.options());
+  if (!aligned) return (at::round(((grid + 1) * length - 1) / 2) * 2 + 1) / length - 1;
+  const at::Tensor last = length - 1;
+  return at::round((grid + 1) / 2 * last) * 2 / last.clamp_min(1) - 1;
+}
+
 std::vector<at::Tensor> grid_sample(const OpCall& call) {
   const at::Tensor &x = call.input(0), &grid = call.input(1);
   const std::string mode = call.node.attr("mode", call.opset < 20 ? "bilinear" : "linear");
@@ -217,7 +227,9 @@ std::vector<at::Tensor> grid_sample(const OpCall& call) {
     fail("{}: cubic sampling of volumes is not supported", describe(call.node));
   const bool aligned = call.node.attr("align_corners", std::int64_t{0}) != 0;
   return {in_float(x, [&](const at::Tensor& image) {
-    return at::grid_sampler(image, grid.to(image.scalar_type()), interpolation, outside, aligned);
+    at::Tensor points = grid.to(image.scalar_type());
+    if (interpolation == 1 && image.dim() == 5) points = snapped_to_voxels(image, points, aligned);
+    return at::grid_sampler(image, points, interpolation, outside, aligned);
   })};
 }
 

@@ -87,6 +87,28 @@ std::vector<at::Tensor> fused_matmul(const OpCall& call) {
   return {alpha == 1 ? y : y * alpha};
 }
 
+/// What is added to attention scores [.., tokens, keys]: 0 where a token may look, -inf where not; undefined
+/// where there is no mask. Past keys lie before the first token; a mask that is too short hides the keys
+/// beyond it.
+at::Tensor attention_bias(const OpCall& call, const at::Tensor& q, std::int64_t keys) {
+  const double hidden = -std::numeric_limits<double>::infinity();
+  at::Tensor bias;
+  if (call.has(3)) {
+    const at::Tensor& mask = call.inputs[3];
+    bias = mask.scalar_type() == at::kBool
+               ? at::zeros(mask.sizes(), q.options()).masked_fill(mask.logical_not(), hidden)
+               : mask.to(q.scalar_type());
+    if (bias.size(-1) < keys) bias = at::constant_pad_nd(bias, {0, keys - bias.size(-1)}, hidden);
+  }
+  if (call.node.attr("is_causal", std::int64_t{0}) != 0) {
+    const std::int64_t past = call.has(4) ? call.inputs[4].size(2) : 0;
+    const at::Tensor later = at::ones({q.size(2), keys}, q.options().dtype(at::kBool)).triu(past + 1);
+    const at::Tensor causal = at::zeros({q.size(2), keys}, q.options()).masked_fill(later, hidden);
+    bias = bias.defined() ? bias + causal : causal;
+  }
+  return bias;
+}
+
 /// Attention (ONNX opset 23): softmax(Q K^T scale + mask) V with grouped-query heads, soft capping and
 /// key/value caches. Q, K, V are [batch, heads, tokens, size] or [batch, tokens, heads * size].
 std::vector<at::Tensor> attention(const OpCall& call) {
@@ -96,8 +118,8 @@ std::vector<at::Tensor> attention(const OpCall& call) {
   if ((q.dim() != 3 && q.dim() != 4) || k.dim() != q.dim() || v.dim() != q.dim())
     fail("{}: queries {}, keys {} and values {} must all have 3 or 4 axes", describe(node),
          format_shape(shape_of(q)), format_shape(shape_of(k)), format_shape(shape_of(v)));
-  if (node.attr("qk_matmul_output_mode", std::int64_t{0}) != 0 && !node.output(3).empty())
-    fail("{}: qk_matmul_output_mode other than 0 is not supported", describe(node));
+  const std::int64_t mode = node.attr("qk_matmul_output_mode", std::int64_t{0});
+  if (mode < 0 || mode > 3) fail("{}: qk_matmul_output_mode {} is not 0, 1, 2 or 3", describe(node), mode);
   if (packed) {
     const std::int64_t heads = node.attr("q_num_heads", std::int64_t{0}),
                        kv = node.attr("kv_num_heads", heads);
@@ -121,23 +143,22 @@ std::vector<at::Tensor> attention(const OpCall& call) {
   }
   const double scale = node.has("scale") ? static_cast<double>(node.attr("scale", 1.0f))
                                          : 1.0 / std::sqrt(static_cast<double>(q.size(3)));
-  const at::Tensor raw = product(q * std::sqrt(scale), (k * std::sqrt(scale)).transpose(-1, -2));
-  at::Tensor scores = raw;
-  const std::int64_t tokens = q.size(2), keys = k.size(2);
-  if (node.attr("is_causal", std::int64_t{0}) != 0) {
-    const at::Tensor allowed = at::ones({tokens, keys}, q.options().dtype(at::kBool)).tril();
-    scores = scores.masked_fill(allowed.logical_not(), -std::numeric_limits<double>::infinity());
+  // The fourth output is the scores at one of four stages: as they come, capped, masked, or as probabilities.
+  at::Tensor stages[4];
+  stages[0] = product(q * std::sqrt(scale), (k * std::sqrt(scale)).transpose(-1, -2));
+  const double cap = node.attr("softcap", 0.0f);
+  stages[1] = cap > 0 ? (stages[0] / cap).tanh() * cap : stages[0];
+  const at::Tensor bias = attention_bias(call, q, k.size(2));
+  stages[2] = bias.defined() ? stages[1] + bias : stages[1];
+  stages[3] = in_float(stages[2], [](const at::Tensor& x) { return at::softmax(x, -1); });
+  if (bias.defined()) {
+    // A token that may look at nothing gets 0, not the NaN of an empty softmax.
+    const at::Tensor blind = at::isneginf(bias.amax(-1, /*keepdim=*/true));
+    stages[3] = stages[3].masked_fill(blind, 0);
   }
-  if (call.has(3)) {
-    const at::Tensor& mask = call.inputs[3];
-    scores = mask.scalar_type() == at::kBool
-                 ? scores.masked_fill(mask.logical_not(), -std::numeric_limits<double>::infinity())
-                 : scores + mask;
-  }
-  if (const double cap = node.attr("softcap", 0.0f); cap > 0) scores = (scores / cap).tanh() * cap;
-  at::Tensor y = product(in_float(scores, [](const at::Tensor& x) { return at::softmax(x, -1); }), v);
+  at::Tensor y = product(stages[3], v);
   if (packed) y = y.transpose(1, 2).flatten(2);
-  return {y, present_k, present_v, raw};
+  return {y, present_k, present_v, stages[mode]};
 }
 
 /// com.microsoft: attention over [batch, tokens, heads * size], with an optional projection bias and additive
