@@ -47,7 +47,7 @@ void Invocation::add_flags(CLI::App& app, const std::set<Flag>& flags, bool mode
         ->check(CLI::IsMember({"cpu", "cuda"}))
         ->capture_default_str();
   if (flags.contains(Flag::Limit))
-    app.add_option("--limit", options.limit, "use only the first N items of the data")
+    app.add_option("--limit", options.limit, "use only N items of the data, chosen by --seed")
         ->check(CLI::PositiveNumber);
   if (flags.contains(Flag::Memory))
     app.add_option_function<std::string>(

@@ -236,13 +236,15 @@ DatasetPtr open_sheet(SpecOptions& options, const Preprocess& preprocess) {
   const auto cell_text = options.text("cell");
   if (!cell_text) fail("{}: a sheet needs the size of its cells, for example cell=20x20", path.string());
   const PixelSize cell = parse_cell(*cell_text, path.string());
-  const std::int64_t classes = options.number("classes").value_or(0);
+  const auto given_classes = options.number("classes");
   const auto rows = options.text("rows"), columns = options.text("columns");
   cv::Mat picture = read_image(path, Channels::AsInFile);
   if (picture.rows % cell.height != 0 || picture.cols % cell.width != 0)
     fail("{}: {}x{} pixels do not divide into cells of {}x{}", path.string(), picture.rows, picture.cols,
          cell.height, cell.width);
   const std::int64_t all_rows = picture.rows / cell.height, all_columns = picture.cols / cell.width;
+  // Ten digits, unless told otherwise.
+  const std::int64_t classes = given_classes.value_or(all_rows % 10 == 0 ? 10 : 0);
   if (classes < 0 || (classes > 0 && all_rows % classes != 0))
     fail("{}: {} rows of cells do not divide into {} classes", path.string(), all_rows, classes);
   return std::make_shared<Sheet>(std::move(picture), cell, select_range(rows.value_or(":"), all_rows),

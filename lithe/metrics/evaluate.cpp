@@ -53,14 +53,21 @@ void score_labels(const at::Tensor& scores, const at::Tensor& labels, bool proba
   sums.loss += cross_entropy_sum(scores, labels, probabilities);
 }
 
+/// How much higher the output is than the input, where both are images.
+std::int64_t scale_factor(const Feeds& feeds, const at::Tensor& images, ImageLayout layout) {
+  const std::int64_t axis = layout == ImageLayout::Nchw ? 2 : 1;
+  const at::Tensor& input = feeds.begin()->second;
+  return input.dim() == 4 && input.size(axis) > 0 ? images.size(axis) / input.size(axis) : 1;
+}
+
 void score_images(const at::Tensor& images, const at::Tensor& targets, const EvaluateOptions& options,
-                  Sums& sums) {
+                  std::int64_t border, Sums& sums) {
   if (images.sizes() != targets.sizes())
     fail("the model gives images {}, the targets are {}; is the scale of the pairs that of the model?",
          shape_text(images), shape_text(targets));
   for (std::int64_t i = 0; i < images.size(0); ++i) {
-    const at::Tensor image = shave(to_pixels(images[i], options.preprocess), options.shave);
-    const at::Tensor target = shave(to_pixels(targets[i], options.preprocess), options.shave);
+    const at::Tensor image = shave(to_pixels(images[i], options.preprocess), border);
+    const at::Tensor target = shave(to_pixels(targets[i], options.preprocess), border);
     const bool colour = image.size(0) == 3;
     const at::Tensor image_y = colour ? luma_bt601(image) : image[0];
     const at::Tensor target_y = colour ? luma_bt601(target) : target[0];
@@ -155,7 +162,11 @@ Evaluation evaluate(const Graph& graph, const RunBatch& run, const DatasetPtr& a
     const at::Tensor value = raw.narrow(0, 0, n).cpu();
     const bool labelled = batch.labels.defined() && value.dim() >= 2 && value.numel() == n * value.size(1);
     if (labelled) score_labels(value.reshape({n, value.size(1)}), batch.labels, probabilities, sums);
-    if (batch.targets.defined() && value.dim() == 4) score_images(value, batch.targets, options, sums);
+    if (batch.targets.defined() && value.dim() == 4) {
+      const std::int64_t scale = scale_factor(feeds, value, options.preprocess.layout);
+      const std::int64_t border = options.shave >= 0 ? options.shave : scale > 1 ? scale : 0;
+      score_images(value, batch.targets, options, border, sums);
+    }
     if (against) compare(value, output_of(against(feeds), output).narrow(0, 0, n).cpu(), sums);
     sums.n += n;
     progress.advance(n);

@@ -20,9 +20,11 @@ struct EvaluateOptions {
   int threads = 2;          // that decode
   std::int64_t limit = -1;  // samples, chosen by the seed; negative: all
   std::uint64_t seed = 0;
-  std::string output;      // the graph output that is scored; empty: the first
-  Preprocess preprocess;   // to bring images back to 0..255
-  std::int64_t shave = 0;  // border that PSNR and SSIM leave out, in pixels
+  std::string output;     // the graph output that is scored; empty: the first
+  Preprocess preprocess;  // to bring images back to 0..255
+  // Border that PSNR and SSIM leave out, in pixels; negative: the scale factor of the model, as papers on
+  // super-resolution do, and none where the output is no larger than the input.
+  std::int64_t shave = -1;
   Progress* progress = nullptr;
 };
 

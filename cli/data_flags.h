@@ -1,0 +1,18 @@
+// The flags that tell how images become a model's input, the same in every verb.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include "lithe/data/preprocess.h"
+
+namespace lithe::cli {
+
+/// Adds --mean --std --scale --resize --crop --layout --colour --interpolation. They go over the JSON file
+/// beside the model: see `preprocess_for`.
+void add_preprocess_flags(CLI::App& app, PreprocessFlags& flags);
+
+/// What --data and --calib accept, for help.
+inline constexpr const char* kDataHelp =
+    "[kind:]path[,key=value...]: folder of images, sheet, CIFAR, IDX, .npy or .npz; see docs/data.md";
+
+}  // namespace lithe::cli

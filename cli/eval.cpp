@@ -1,0 +1,194 @@
+// `lithe eval`: scores a model on data, or runs it on arrays.
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+
+#include "cli/data_flags.h"
+#include "cli/torch_setup.h"
+#include "cli/verbs.h"
+#include "lithe/base/error.h"
+#include "lithe/data/npz.h"
+#include "lithe/engine/onnxruntime.h"
+#include "lithe/graph/onnx.h"
+#include "lithe/metrics/evaluate.h"
+#include "lithe/report/report.h"
+
+namespace lithe::cli {
+namespace {
+
+struct EvalFlags {
+  Invocation call{"eval"};
+  PreprocessFlags preprocess;
+  std::string data, against, inputs, outputs, backend = "engine", output;
+  std::int64_t batch = 32, shave = -1;
+};
+
+/// A model and the way to run it.
+struct Runner {
+  Graph graph;
+  RunBatch run;
+};
+
+Runner open_runner(const std::string& model, const std::string& backend, at::Device device, int threads) {
+  Runner out{read_onnx(model), {}};
+  if (backend == "ort") {
+    const auto session = std::make_shared<OnnxRuntime>(model, OnnxRuntimeOptions{.threads = threads});
+    out.run = [session](const Feeds& feeds) { return session->run(feeds); };
+  } else {
+    const auto executor = std::make_shared<Executor>(out.graph, ExecutorOptions{.device = device});
+    out.run = [executor, device](const Feeds& feeds) {
+      Feeds moved;
+      for (const auto& [name, tensor] : feeds) moved[name] = tensor.to(device);
+      Feeds results = executor->run(moved);
+      // Waits for the device, so that the time is that of the whole run.
+      for (auto& [name, tensor] : results) tensor = tensor.to(at::kCPU);
+      return results;
+    };
+  }
+  return out;
+}
+
+json or_null(const std::optional<double>& value) {
+  return value && std::isfinite(*value) ? json(*value) : json(nullptr);
+}
+
+json result_json(const Evaluation& e, const EvalFlags& flags) {
+  json out{{"top1", or_null(e.top1)},
+           {"top5", or_null(e.top5)},
+           {"loss", or_null(e.loss)},
+           {"psnr_y", or_null(e.psnr_y)},
+           {"ssim_y", or_null(e.ssim_y)},
+           {"psnr_rgb", or_null(e.psnr_rgb)},
+           {"n", e.n},
+           {"throughput", e.throughput},
+           {"backend", flags.backend},
+           {"batch", flags.batch},
+           {"model_seconds", e.seconds}};
+  if (!flags.against.empty())
+    out["against"] = {{"model", flags.against},
+                      {"argmax_agreement", or_null(e.argmax_agreement)},
+                      {"max_abs", or_null(e.max_abs)},
+                      {"sqnr_db", or_null(e.sqnr_db)}};
+  return out;
+}
+
+/// What people read: only what applies.
+std::vector<Fact> facts_of(const Evaluation& e) {
+  std::vector<Fact> out;
+  const auto add = [&](const char* name, const std::optional<double>& value, double factor, int digits,
+                       const char* unit) {
+    if (value) out.push_back({name, fmt::format("{:.{}f}{}", *value * factor, digits, unit)});
+  };
+  add("top-1", e.top1, 100, 2, " %");
+  add("top-5", e.top5, 100, 2, " %");
+  add("loss", e.loss, 1, 4, "");
+  add("PSNR (Y)", e.psnr_y, 1, 2, " dB");
+  add("SSIM (Y)", e.ssim_y, 1, 4, "");
+  add("PSNR (RGB)", e.psnr_rgb, 1, 2, " dB");
+  add("same class as the other model", e.argmax_agreement, 100, 2, " %");
+  add("largest difference to the other model", e.max_abs, 1, 5, "");
+  add("SQNR against the other model", e.sqnr_db, 1, 2, " dB");
+  out.push_back({"samples", std::to_string(e.n)});
+  out.push_back({"throughput", fmt::format("{:.1f} a second", e.throughput)});
+  return out;
+}
+
+/// Runs all rows of the arrays at once, as they stand.
+Evaluation run_arrays(const Runner& runner, const EvalFlags& flags, std::vector<std::string>& files) {
+  const Feeds feeds = bind_inputs(runner.graph, read_npz(flags.inputs));
+  const at::NoGradGuard no_grad;
+  const auto start = std::chrono::steady_clock::now();
+  const Feeds results = runner.run(feeds);
+  Evaluation out;
+  out.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const at::Tensor& first = feeds.begin()->second;
+  out.n = first.dim() > 0 ? first.size(0) : 1;
+  out.throughput = static_cast<double>(out.n) / out.seconds;
+  if (!flags.outputs.empty()) {
+    TensorMap arrays;
+    for (const ValueInfo& output : runner.graph.outputs) arrays[output.name] = results.at(output.name);
+    write_npz(arrays, flags.outputs);
+    files.push_back(flags.outputs);
+  }
+  return out;
+}
+
+void run_eval(EvalFlags& flags) {
+  Invocation& call = flags.call;
+  const std::string& model = call.options.model;
+  if (flags.backend == "native")
+    fail("--backend native: the native runtime is not in this build; use engine or ort");
+  if (flags.data.empty() == flags.inputs.empty()) fail("eval needs either --data or --inputs");
+  if (!flags.outputs.empty() && flags.inputs.empty()) fail("--outputs needs --inputs");
+  if (!flags.against.empty() && flags.data.empty()) fail("--against needs --data");
+  const at::Device device = set_up_torch(call);
+  const Preprocess preprocess = preprocess_for(model, flags.preprocess);
+  // The data first: a mistyped path should not wait for a large model.
+  const DatasetPtr data = flags.data.empty() ? nullptr : open_dataset(flags.data, preprocess);
+  const Runner runner = open_runner(model, flags.backend, device, call.threads());
+
+  std::vector<std::string> files;
+  Evaluation result;
+  if (data) {
+    Runner other;
+    if (!flags.against.empty()) other = open_runner(flags.against, flags.backend, device, call.threads());
+    result = evaluate(runner.graph, runner.run, data,
+                      {.batch = flags.batch,
+                       .threads = call.threads(),
+                       .limit = call.options.limit > 0 ? call.options.limit : -1,
+                       .seed = call.options.seed,
+                       .output = flags.output,
+                       .preprocess = preprocess,
+                       .shave = flags.shave,
+                       .progress = &call.progress()},
+                      other.run);
+  } else {
+    result = run_arrays(runner, flags, files);
+  }
+
+  const std::vector<Fact> facts = facts_of(result);
+  const json object = result_json(result, flags);
+  if (!call.options.report.empty()) {
+    Report report{.title = std::filesystem::path(model).filename().string(),
+                  .subtitle = "lithe eval on " + (data ? flags.data : flags.inputs),
+                  .facts = facts,
+                  .items = {}};
+    Table table{.title = "All numbers", .columns = {{"measure", false}, {"value"}}, .rows = {}, .note = ""};
+    for (const Fact& fact : facts) table.rows.push_back({fact.name, fact.value});
+    report.add(std::move(table));
+    const auto written = write_report(report, call.envelope(object, files), call.options.report);
+    files.insert(files.end(), written.begin(), written.end());
+  }
+  std::vector<std::vector<std::string>> rows;
+  for (const Fact& fact : facts) rows.push_back({fact.name, fact.value});
+  call.say("{}", format_table({"measure", "value"}, rows));
+  call.finish(object, files);
+}
+
+}  // namespace
+
+void add_eval(CLI::App& app) {
+  auto flags = std::make_shared<EvalFlags>();
+  CLI::App* verb = app.add_subcommand("eval", summary_of("eval"));
+  flags->call.add_flags(*verb, {Flag::Seed, Flag::Threads, Flag::Device, Flag::Limit});
+  verb->add_option("--data", flags->data, kDataHelp);
+  verb->add_option("--batch", flags->batch, "samples in one run")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  verb->add_option("--against", flags->against, "another model, run on the same data and compared with");
+  verb->add_option("--inputs", flags->inputs, "a .npz file with one array an input, instead of --data");
+  verb->add_option("--outputs", flags->outputs, "the .npz file that the outputs are written to");
+  verb->add_option("--output-name", flags->output, "the output that is scored (default: the first)");
+  verb->add_option("--backend", flags->backend,
+                   "engine (Lithe on LibTorch), native, or ort (stock ONNX Runtime)")
+      ->check(CLI::IsMember({"engine", "native", "ort"}))
+      ->capture_default_str();
+  verb->add_option("--shave", flags->shave,
+                   "border in pixels that PSNR and SSIM leave out (default: the scale factor of the model)")
+      ->check(CLI::Range(0, 1024));
+  add_preprocess_flags(*verb, flags->preprocess);
+  verb->callback([flags] { run_eval(*flags); });
+}
+
+}  // namespace lithe::cli
