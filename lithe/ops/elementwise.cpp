@@ -183,20 +183,17 @@ Outputs mean(const OpCall& call) {
   return {fold<add>(call) / static_cast<double>(call.inputs.size())};
 }
 
-Tensor convert(const OpCall& call, const Tensor& x, DType wanted) {
-  if (wanted == DType::String) fail("{}: conversion to strings is not supported", describe(call.node));
-  const Tensor low = keep_low_bits(x, wanted);
-  return low.to(scalar_type_of(wanted));
+Tensor converted(const Tensor& x, DType type) {
+  return keep_low_bits(x, type).to(scalar_type_of(type));
 }
 
 Outputs cast(const OpCall& call) {
-  const auto wanted = static_cast<DType>(call.node.attr("to", std::int64_t{0}));
-  if (wanted == DType::Undefined) fail("{}: the attribute 'to' is missing", describe(call.node));
-  return {convert(call, call.input(0), wanted)};
+  scalar_type_attr(call, "to", 0);  // refuses types that cannot be computed with
+  return {converted(call.input(0), static_cast<DType>(call.node.attr("to", std::int64_t{0})))};
 }
 
 Outputs cast_like(const OpCall& call) {
-  return {convert(call, call.input(0), call.dtype(1))};
+  return {converted(call.input(0), call.dtype(1))};
 }
 
 Outputs identity(const OpCall& call) {

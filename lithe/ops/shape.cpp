@@ -108,7 +108,7 @@ Outputs split(const OpCall& call) {
   if (!given) {
     const auto outputs = static_cast<std::int64_t>(call.node.outputs.size());
     const std::int64_t parts = call.node.attr("num_outputs", outputs);
-    if (parts != outputs)
+    if (parts != outputs || outputs == 0)
       fail("{}: num_outputs is {} but the node has {} outputs", describe(call.node), parts, outputs);
     if (call.opset < 18 && length % parts != 0)
       fail("{}: axis {} of {} elements cannot be cut into {} equal parts", describe(call.node), axis, length,

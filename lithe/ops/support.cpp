@@ -34,16 +34,10 @@ void check_output_shape(const OpCall& call, const std::vector<std::int64_t>& sha
 }
 
 at::ScalarType scalar_type_attr(const OpCall& call, std::string_view attribute, std::int64_t fallback) {
-  const auto dtype = static_cast<DType>(call.node.attr(attribute, fallback));
-  switch (dtype) {
-    case DType::Undefined:
-    case DType::String:
-    case DType::Complex64:
-    case DType::Complex128:
-      fail("{}: element type {} ({}) is not supported", describe(call.node), static_cast<int>(dtype),
-           dtype_name(dtype));
-    default:
-      return scalar_type_of(dtype);
+  try {
+    return scalar_type_of(static_cast<DType>(call.node.attr(attribute, fallback)));
+  } catch (const Error& error) {
+    fail("{}: attribute '{}': {}", describe(call.node), attribute, error.what());
   }
 }
 
