@@ -47,13 +47,14 @@ std::vector<at::Tensor> batch_normalization(const OpCall& call) {
   }
   const auto [y, batch_mean, inverse_std] =
       at::native_batch_norm(input, scale, bias, {}, {}, true, 1 - momentum, epsilon);
+  const at::Tensor output = y.view_as(x).to(x.scalar_type());
   // ONNX blends the population variance into the running one (opset 14, Outputs case 1).
   const at::NoGradGuard no_grad;
   const at::Tensor batch_var = inverse_std.detach().pow(-2) - epsilon;
   const auto blend = [&](const at::Tensor& running, const at::Tensor& current) {
     return (running.detach() * momentum + current.detach() * (1 - momentum)).view_as(call.input(3)).to(type);
   };
-  return {y.view_as(x).to(x.scalar_type()), blend(mean, batch_mean), blend(var, batch_var)};
+  return {output, blend(mean, batch_mean), blend(var, batch_var)};
 }
 
 std::vector<at::Tensor> instance_normalization(const OpCall& call) {
