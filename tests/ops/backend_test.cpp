@@ -1,6 +1,5 @@
 // The ONNX project's own backend tests, for every operator that the registry and the engine claim.
-// The data is Debian's package libonnx-testdata (LITHE_ONNX_TESTDATA names another place), and for operators
-// that are younger than it, tests/ops/onnx.
+// The data is Debian's package libonnx-testdata (LITHE_ONNX_TESTDATA names another place).
 #include <ATen/Parallel.h>
 
 #include <algorithm>
@@ -203,9 +202,6 @@ void run_group(const fs::path& root, int least) {
 
 TEST(OnnxBackend, NodeTests) {
   run_group(data_folder() / "node", 745);
-}
-TEST(OnnxBackend, YoungerNodeTests) {
-  run_group(LITHE_SOURCE_DIR "/tests/ops/onnx/node", 95);
 }
 TEST(OnnxBackend, ConvertedModels) {
   run_group(data_folder() / "pytorch-converted", 66);
