@@ -91,6 +91,7 @@ int run_command_line(int argc, char** argv, const std::vector<AddVerb>& verbs);
 
 // One file a verb.
 void add_inspect(CLI::App&);
+void add_list_operators(CLI::App&);  // inspect --list-operators, which needs the registry
 void add_eval(CLI::App&);
 void add_verify(CLI::App&);
 void add_quantize(CLI::App&);

@@ -172,7 +172,8 @@ class BlockFinder {
       open.erase(first, open.end());
       open.push_back(std::move(block));
     }
-    for (Block& block : open) set_depth(block, 0);
+    std::set<std::string> taken;
+    for (Block& block : open) settle(block, 0, taken);
     return open;
   }
 
@@ -180,9 +181,11 @@ class BlockFinder {
     return std::binary_search(outer.nodes.begin(), outer.nodes.end(), inner.join);
   }
 
-  static void set_depth(Block& block, int depth) {
+  /// Depths and unique names; the outer block keeps the shared one.
+  static void settle(Block& block, int depth, std::set<std::string>& taken) {
     block.depth = depth;
-    for (Block& child : block.children) set_depth(child, depth + 1);
+    if (!taken.insert(block.name).second) taken.insert(block.name = block.exit);
+    for (Block& child : block.children) settle(child, depth + 1, taken);
   }
 
   const DataFlow& flow_;

@@ -23,7 +23,7 @@ std::string_view block_kind_name(BlockKind kind);  // "residual", "concat", ...
 /// A region of the data path with one entry and one exit: paths that part at `entry` and meet in the node
 /// `join`. Only regions that hold weights are blocks.
 struct Block {
-  std::string name;   // what the names of its nodes share, else its exit
+  std::string name;   // what the names of its nodes share, else its exit; unique
   std::string entry;  // value; others may read it too
   std::string
       exit;  // value: the join's output, or that of the activation (and quantiser) that alone follows it

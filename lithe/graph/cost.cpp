@@ -1,6 +1,7 @@
 #include "lithe/graph/cost.h"
 
 #include <algorithm>
+#include <numeric>
 #include <optional>
 #include <unordered_map>
 #include <unordered_set>
@@ -236,14 +237,15 @@ bool holds_parameter(const Node& node, std::size_t input) {
 
 }  // namespace
 
-std::int64_t count_parameters(const Graph& graph) {
-  std::unordered_set<std::string> counted;
-  std::int64_t total = 0;
+std::int64_t count_parameters(const Graph& graph, const std::vector<int>& nodes) {
   std::unordered_map<std::string, const TensorData*> made;  // by Constant nodes
   for (const Node& node : graph.nodes)
     if (node.is("Constant"))
       if (const auto* value = node.find<TensorData>("value")) made[node.output(0)] = value;
-  for (const Node& node : graph.nodes)
+  std::unordered_set<std::string> counted;
+  std::int64_t total = 0;
+  for (const int index : nodes) {
+    const Node& node = graph.nodes[static_cast<std::size_t>(index)];
     for (std::size_t i = 0; i < node.inputs.size(); ++i) {
       const TensorData* constant = graph.constant(node.inputs[i]);
       if (const auto found = made.find(node.inputs[i]); !constant && found != made.end())
@@ -254,7 +256,14 @@ std::int64_t count_parameters(const Graph& graph) {
       if (!is_float(constant->dtype()) && !quantised) continue;
       if (counted.insert(node.inputs[i]).second) total += constant->count();
     }
+  }
   return total;
+}
+
+std::int64_t count_parameters(const Graph& graph) {
+  std::vector<int> all(graph.nodes.size());
+  std::iota(all.begin(), all.end(), 0);
+  return count_parameters(graph, all);
 }
 
 Cost measure_cost(const Graph& graph) {

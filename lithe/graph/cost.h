@@ -29,5 +29,7 @@ struct Cost {
 Cost measure_cost(const Graph& graph);
 
 std::int64_t count_parameters(const Graph& graph);
+/// Those that the given nodes read.
+std::int64_t count_parameters(const Graph& graph, const std::vector<int>& nodes);
 
 }  // namespace lithe

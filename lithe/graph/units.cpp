@@ -1,12 +1,13 @@
 #include "lithe/graph/units.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <iterator>
 #include <set>
 #include <unordered_map>
 #include <unordered_set>
-#include <utility>
 #include <utility>
 
 #include "lithe/graph/blocks.h"
@@ -142,10 +143,13 @@ class Finisher {
     }
     unit.inputs.insert(unit.inputs.end(), side.begin(), side.end());
     unit.stage_boundary = changes_stage(unit);
-    const std::string fallback = unit.layers.empty() ? unit.outputs.empty() ? "" : unit.outputs.back()
-                                                     : layer_name(unit.layers.front());
-    unit.name = common_name(flow_.graph, unit.nodes, fallback);
+    unit.name = common_name(flow_.graph, unit.nodes, fallback_name(unit));
     return unit;
+  }
+
+  std::string fallback_name(const Unit& unit) const {
+    if (!unit.layers.empty()) return layer_name(unit.layers.front());
+    return unit.outputs.empty() ? "unit" : unit.outputs.back();
   }
 
  private:
@@ -198,6 +202,13 @@ std::vector<Unit> find_units(const Graph& graph, const UnitOptions& options) {
   std::vector<Unit> all;
   for (Draft& draft : side.finish()) all.push_back(finisher.run(std::move(draft)));
   std::move(units.begin(), units.end(), std::back_inserter(all));
+  std::set<std::string> taken;
+  for (Unit& unit : all)
+    if (!taken.insert(unit.name).second) {
+      unit.name = finisher.fallback_name(unit);
+      for (int suffix = 2; !taken.insert(unit.name).second; ++suffix)
+        unit.name = fmt::format("{} ({})", finisher.fallback_name(unit), suffix);
+    }
   return all;
 }
 

@@ -12,10 +12,10 @@ namespace lithe {
 
 /// A slice of the graph in topological order. Granularity "block" of Li et al., "BRECQ", ICLR 2021.
 struct Unit {
-  std::string name;                  // what the names of its nodes share, else that of its first layer
-  std::vector<int> nodes;            // of the graph, ascending; with the helpers that serve only this unit
-  std::vector<int> layers;           // those that have weights
-  std::vector<std::string> inputs;   // values from outside that are no constants; the main data path first
+  std::string name;                 // what the names of its nodes share, else that of its first layer; unique
+  std::vector<int> nodes;           // of the graph, ascending; with the helpers that serve only this unit
+  std::vector<int> layers;          // those that have weights
+  std::vector<std::string> inputs;  // values from outside that are no constants; the main data path first
   std::vector<std::string> outputs;  // values that later nodes read, or graph outputs; the last made one last
   bool block = false;                // parallel paths that meet (residual block, dense block, ...)
   bool stage_boundary = false;       // has a layer of stride above 1, or changes the number of channels

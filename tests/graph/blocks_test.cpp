@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <set>
 
 #include "lithe/graph/dataflow.h"
 #include "lithe/graph/onnx.h"
@@ -33,8 +34,10 @@ const Block* find(const std::vector<Block>& blocks, const std::string& name) {
 /// What every block promises: nodes only reach outside through entry, side inputs and exit.
 void expect_closed(const Graph& graph, const std::vector<Block>& blocks) {
   const GraphIndex index(graph);
+  std::set<std::string> block_names;
   for (const Block* block : flatten(blocks)) {
     SCOPED_TRACE(block->name);
+    EXPECT_TRUE(block_names.insert(block->name).second);
     const auto inside = [&](int node) {
       return std::binary_search(block->nodes.begin(), block->nodes.end(), node);
     };

@@ -46,7 +46,9 @@ void expect_partition(const Graph& graph, const std::vector<Unit>& units) {
   std::vector<int> seen(graph.nodes.size(), 0);
   std::set<std::string> made;
   for (const ValueInfo& input : graph.inputs) made.insert(input.name);
+  std::set<std::string> unit_names;
   for (const Unit& unit : units) {
+    EXPECT_TRUE(unit_names.insert(unit.name).second) << unit.name;
     for (const int node : unit.nodes) ++seen[static_cast<std::size_t>(node)];
     for (const std::string& input : unit.inputs) {
       const int maker = flow.index.producer(input);

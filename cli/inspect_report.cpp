@@ -1,0 +1,137 @@
+#include "cli/inspect_report.h"
+
+#include <algorithm>
+#include <map>
+
+#include "lithe/base/error.h"
+#include "lithe/graph/blocks.h"
+#include "lithe/graph/cost.h"
+
+namespace lithe::cli {
+namespace {
+
+using nlohmann::json;
+
+json type_to_json(const ValueInfo& value) {
+  json shape;
+  if (value.shape) {
+    shape = json::array();
+    for (const Dim& dim : *value.shape) {
+      if (dim.known())
+        shape.push_back(dim.value);
+      else if (dim.symbol.empty())
+        shape.push_back(nullptr);
+      else
+        shape.push_back(dim.symbol);
+    }
+  }
+  const bool tensor = value.other_type.empty();
+  return {{"name", value.name}, {"dtype", tensor ? dtype_name(value.dtype) : "other"}, {"shape", shape}};
+}
+
+json count_operators(const Graph& graph) {
+  std::map<std::pair<std::string, std::string>, std::int64_t> counts;
+  for (const Node& node : graph.nodes) ++counts[{node.op_type, node.domain}];
+  json operators = json::array();
+  for (const auto& [key, count] : counts)
+    operators.push_back({{"op", key.first}, {"domain", key.second}, {"count", count}});
+  return operators;
+}
+
+json block_to_json(const Graph& graph, const Block& block, const Cost* cost) {
+  json macs;
+  if (cost) {
+    std::int64_t sum = 0;
+    for (const int node : block.nodes) sum += cost->node_macs[static_cast<std::size_t>(node)];
+    macs = sum;
+  }
+  json children = json::array();
+  for (const Block& child : block.children) children.push_back(block_to_json(graph, child, cost));
+  return {{"name", block.name},
+          {"kind", block_kind_name(block.kind)},
+          {"entry", block.entry},
+          {"exit", block.exit},
+          {"side_inputs", block.side_inputs},
+          {"depth", block.depth},
+          {"skippable", block.skippable},
+          {"nodes", block.nodes.size()},
+          {"parameters", count_parameters(graph, block.nodes)},
+          {"macs", macs},
+          {"children", children}};
+}
+
+void add_sparsity(json& result, const Graph& graph, const SparsityPattern& pattern) {
+  result["pattern"] = fmt::format("{}:{}", pattern.kept, pattern.group);
+  json violations = json::array(), skipped = json::array();
+  std::int64_t checked = 0;
+  for (const SparsityCheck& check : check_sparsity(graph, pattern)) {
+    if (!check.skipped.empty()) {
+      skipped.push_back({{"tensor", check.tensor}, {"node", check.node}, {"reason", check.skipped}});
+      continue;
+    }
+    ++checked;
+    if (check.violations > 0)
+      violations.push_back({{"tensor", check.tensor},
+                            {"node", check.node},
+                            {"groups", check.groups},
+                            {"offending", check.violations},
+                            {"zeros", check.zeros}});
+  }
+  result["violations"] = violations;
+  result["checked"] = checked;
+  result["skipped"] = skipped;
+}
+
+}  // namespace
+
+json inspect_model(Graph graph, const InspectOptions& options) {
+  json result;
+  result["ir_version"] = graph.header.ir_version;
+  result["opsets"] = json::object();
+  for (const auto& [domain, version] : graph.header.opsets)
+    result["opsets"][domain.empty() ? "ai.onnx" : domain] = version;
+  result["producer"] = graph.header.producer_name;
+  json inputs = json::array();
+  for (const ValueInfo* input : graph.required_inputs()) inputs.push_back(type_to_json(*input));
+  result["inputs"] = inputs;
+
+  // An input that leaves more than the batch open still leaves much to tell.
+  std::optional<InputShapes> shapes;
+  try {
+    shapes = concrete_input_shapes(graph, options.shapes);
+  } catch (const Error& error) {
+    if (!options.shapes.empty()) throw;
+    result["note"] = error.what();
+  }
+  Graph declared = graph;
+  infer_shapes(declared);
+  json outputs = json::array();
+  for (const ValueInfo& output : declared.outputs) outputs.push_back(type_to_json(output));
+  result["outputs"] = outputs;
+  result["operators"] = count_operators(graph);
+  result["nodes"] = graph.nodes.size();
+  result["parameters"] = count_parameters(graph);
+
+  std::optional<Cost> cost;
+  if (shapes) {
+    infer_shapes(graph, *shapes);
+    cost = measure_cost(graph);
+    result["shapes"] = json::object();
+    for (const auto& [name, sizes] : *shapes) result["shapes"][name] = sizes;
+    if (!cost->unknown_values.empty())
+      result["note"] = fmt::format("{} values have sizes that depend on data and are not counted, first '{}'",
+                                   cost->unknown_values.size(), cost->unknown_values.front());
+  }
+  result["macs"] = cost ? json(cost->macs) : json();
+  result["activation_bytes"] = cost ? json(cost->activation_peak_bytes) : json();
+  result["activation_bytes_sum"] = cost ? json(cost->activation_sum_bytes) : json();
+  json blocks = json::array();
+  const Graph& typed = shapes ? graph : declared;
+  for (const Block& block : find_blocks(typed))
+    blocks.push_back(block_to_json(typed, block, cost ? &*cost : nullptr));
+  result["blocks"] = blocks;
+  if (options.sparsity) add_sparsity(result, graph, *options.sparsity);
+  return result;
+}
+
+}  // namespace lithe::cli
