@@ -216,6 +216,7 @@ std::unique_ptr<Plan> Executor::Impl::make_plan(const Feeds& feeds, const std::v
   };
   Scope scope{&graph, &graph.header.opsets, options.device};
   if (fused) {
+    scope.in_place = true;
     plan->fused = fuse(source, scope, {.channels_last = options.channels_last});
     source.nodes.clear();
     for (const Node& node : plan->fused.nodes) source.nodes.push_back(&node);

@@ -23,6 +23,13 @@ std::string format_inputs(const std::vector<at::Tensor>& inputs) {
   return text;
 }
 
+/// Fused nodes are named after the operator whose place they take.
+std::string describe_to_user(const Node& node) {
+  if (node.domain != kFusedDomain) return describe(node);
+  Node plain{.name = node.name, .op_type = node.op_type, .outputs = node.outputs};
+  return describe(plain);
+}
+
 std::string first_line(const std::string& text) {
   return text.substr(0, text.find('\n'));
 }
@@ -137,7 +144,8 @@ void Program::compile(const Node& node, const Source& source, const Scope& scope
     step.kind = node.is("If") ? Kind::If : node.is("Loop") ? Kind::Loop : Kind::Scan;
     for (const GraphPtr& graph : sub_graphs(node)) step.bodies.push_back(of_graph(*graph, source, inner));
   } else if (const OpEntry* entry = native_entry(node, step.opset)) {
-    step.run = entry->run;
+    const OpEntry* overwriting = scope.in_place ? fused_ops().find(node.domain, node.op_type) : nullptr;
+    step.run = overwriting ? overwriting->run : entry->run;
   } else if (const Function* function = scope.model->function_of(node)) {
     step.kind = Kind::Call;
     auto nodes = instantiate(*function, node);
@@ -179,7 +187,7 @@ void Program::compile(const Node& node, const Source& source, const Scope& scope
     slots_[name] = slot;
     step.outputs.push_back(slot);
   }
-  if (node.op_type == "Conv" && step.inputs.size() > 1) {
+  if (node.is("Conv") && step.inputs.size() > 1) {
     const int weight = step.inputs[1];
     step.packs_weight = std::any_of(constants_.begin(), constants_.end(),
                                     [&](const auto& constant) { return constant.first == weight; });
@@ -246,8 +254,8 @@ std::vector<at::Tensor> Program::execute(const Step& step, std::vector<at::Tenso
   const Node& node = *step.node;
   try {
     if (step.kind == Kind::Op) {
-      if (context.channels_last && node.op_type == "Conv" && inputs.size() > 1 &&
-          wants_channels_last(inputs[0]) && wants_channels_last(inputs[1])) {
+      if (context.channels_last && node.is("Conv") && inputs.size() > 1 && wants_channels_last(inputs[0]) &&
+          wants_channels_last(inputs[1])) {
         inputs[0] = inputs[0].contiguous(at::MemoryFormat::ChannelsLast);
         inputs[1] = step.packs_weight && context.packed && !inputs[1].requires_grad()
                         ? context.packed->channels_last(inputs[1])
@@ -281,14 +289,15 @@ std::vector<at::Tensor> Program::execute(const Step& step, std::vector<at::Tenso
     const std::string reason = first_line(error.what_without_backtrace());
     if (reason.find("can't allocate") != std::string::npos ||
         reason.find("out of memory") != std::string::npos)
-      fail_system("{} with inputs ({}): {}; use a smaller batch or image", describe(node),
+      fail_system("{} with inputs ({}): {}; use a smaller batch or image", describe_to_user(node),
                   format_inputs(inputs), reason);
-    fail("{} cannot run on inputs ({}): {}", describe(node), format_inputs(inputs), reason);
+    fail("{} cannot run on inputs ({}): {}", describe_to_user(node), format_inputs(inputs), reason);
   } catch (const std::bad_alloc&) {
-    fail_system("{} with inputs ({}): out of memory; use a smaller batch or image", describe(node),
+    fail_system("{} with inputs ({}): out of memory; use a smaller batch or image", describe_to_user(node),
                 format_inputs(inputs));
   } catch (const std::exception& error) {
-    fail("{} cannot run on inputs ({}): {}", describe(node), format_inputs(inputs), first_line(error.what()));
+    fail("{} cannot run on inputs ({}): {}", describe_to_user(node), format_inputs(inputs),
+         first_line(error.what()));
   }
 }
 

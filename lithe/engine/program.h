@@ -49,6 +49,8 @@ struct Scope {
   const std::map<std::string, std::int64_t, std::less<>>* opsets = nullptr;  // by domain
   at::Device device = at::kCPU;
   int depth = 0;  // of nested bodies
+  /// Operators may overwrite inputs that nobody reads later; needs grad mode off.
+  bool in_place = false;
 
   std::int64_t opset(const std::string& domain) const;
 };
