@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "lithe/base/error.h"
 #include "lithe/quantize/batches.h"
@@ -31,8 +32,15 @@ void Histogram::add(const at::Tensor& x) {
     exponent_ = exponent;
   }
   widen(exponent);
-  const double edge = std::ldexp(1.0, exponent_);
-  counts_ += at::histc(x.reshape({-1}), kBins, -edge, edge).to(at::kDouble);
+  // One plain pass: several times faster than at::histc, and elements may come in any order.
+  const at::Tensor dense = x.is_non_overlapping_and_dense() ? x : x.contiguous();
+  const float* first = dense.data_ptr<float>();
+  const double edge = std::ldexp(1.0, exponent_), per_unit = static_cast<double>(kBins) / (2 * edge);
+  std::vector<std::int64_t> fresh(static_cast<std::size_t>(kBins), 0);
+  for (std::int64_t i = 0; i < dense.numel(); ++i)
+    ++fresh[std::min(static_cast<std::size_t>((first[i] + edge) * per_unit), fresh.size() - 1)];
+  double* counts = counts_.data_ptr<double>();
+  for (std::size_t i = 0; i < fresh.size(); ++i) counts[i] += static_cast<double>(fresh[i]);
 }
 
 void Histogram::add(const Histogram& other) {

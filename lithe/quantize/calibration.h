@@ -20,7 +20,7 @@ class Histogram {
  public:
   static constexpr std::int64_t kBins = 8192;
 
-  /// `x` must be finite.
+  /// `x` is float32 on the CPU and finite.
   void add(const at::Tensor& x);
   void add(const Histogram& other);
   /// The value below which the share `q` (0..1) of all counted values lies.
