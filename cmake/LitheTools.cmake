@@ -78,6 +78,7 @@ function(lithe_test folder)
     lithe_use_torch_header(${target})
   endif()
   add_test(NAME ${folder} COMMAND ${target})
+  set_tests_properties(${folder} PROPERTIES ENVIRONMENT OMP_WAIT_POLICY=PASSIVE)
 endfunction()
 
 # lithe_embed(<target> <text file> <header as included> <constant>): compiles a text file in.
