@@ -1,7 +1,6 @@
 #include "lithe/graph/blocks.h"
 
 #include <algorithm>
-#include <iterator>
 #include <set>
 #include <unordered_set>
 
@@ -11,6 +10,7 @@ namespace lithe {
 namespace {
 
 constexpr int kRoot = -1;
+constexpr int kMaxHeight = 200;  // of nested blocks
 
 /// Immediate dominators on the data path; vertices are nodes, the root stands for the main input.
 class Dominators {
@@ -64,11 +64,14 @@ class BlockFinder {
   explicit BlockFinder(const DataFlow& flow) : flow_(flow), dominators_(flow) {}
 
   std::vector<Block> run() {
-    std::vector<Block> found;
     for (int node = 0; node < static_cast<int>(flow_.graph.nodes.size()); ++node)
       if (flow_.is_join(node))
-        if (auto block = region(node)) found.push_back(std::move(*block));
-    return nest(std::move(found));
+        if (auto block = region(node)) nest(std::move(*block));
+    std::vector<Block> blocks;
+    std::set<std::string> taken;
+    for (Tower& tower : open_) blocks.push_back(std::move(tower.block));
+    for (Block& block : blocks) settle(block, 0, taken);
+    return blocks;
   }
 
  private:
@@ -161,20 +164,21 @@ class BlockFinder {
                        [](const Dim& dim) { return dim.known() || !dim.symbol.empty(); });
   }
 
-  /// Regions are disjoint or one holds the other; `found` is in the order of the joins, so inner ones come
-  /// first.
-  static std::vector<Block> nest(std::vector<Block> found) {
-    std::vector<Block> open;
-    for (Block& block : found) {
-      const auto first = std::stable_partition(open.begin(), open.end(),
-                                               [&](const Block& inner) { return !holds(block, inner); });
-      block.children.assign(std::make_move_iterator(first), std::make_move_iterator(open.end()));
-      open.erase(first, open.end());
-      open.push_back(std::move(block));
-    }
-    std::set<std::string> taken;
-    for (Block& block : open) settle(block, 0, taken);
-    return open;
+  struct Tower {
+    Block block;
+    int height = 1;  // levels of blocks in it
+  };
+
+  /// Regions are disjoint or one holds the other; they come in the order of the joins, inner ones first.
+  void nest(Block block) {
+    const auto first = std::stable_partition(open_.begin(), open_.end(),
+                                             [&](const Tower& inner) { return !holds(block, inner.block); });
+    int height = 1;
+    for (auto inner = first; inner != open_.end(); ++inner) height = std::max(height, inner->height + 1);
+    if (height > kMaxHeight) return;  // no real network nests like this: its outermost regions are left out
+    for (auto inner = first; inner != open_.end(); ++inner) block.children.push_back(std::move(inner->block));
+    open_.erase(first, open_.end());
+    open_.push_back({std::move(block), height});
   }
 
   static bool holds(const Block& outer, const Block& inner) {
@@ -190,6 +194,7 @@ class BlockFinder {
 
   const DataFlow& flow_;
   Dominators dominators_;
+  std::vector<Tower> open_;  // blocks that are not in another one yet
 };
 
 void collect(const std::vector<Block>& blocks, std::vector<const Block*>& all) {

@@ -17,6 +17,9 @@ namespace {
 
 constexpr int kMaxDepth = 16;  // of nested function calls
 
+constexpr std::int64_t kLargestValue = std::int64_t{1}
+                                       << 38;  // elements; more is taken for a mistake in the file
+
 using Sizes = std::optional<std::vector<std::int64_t>>;
 
 Sizes sizes_of(const Graph& graph, const std::string& value) {
@@ -88,7 +91,8 @@ std::int64_t recurrent(const Graph& graph, const Node& node) {
   const Sizes x = sizes_of(graph, node.input(0)), w = sizes_of(graph, node.input(1)),
               r = sizes_of(graph, node.input(2));
   if (!x || x->size() != 3 || !w || !r) return 0;
-  return multiply({(*x)[0], (*x)[1], count_of(*w) + count_of(*r)});
+  const std::int64_t weights = count_of(*w), recurrence = count_of(*r);
+  return multiply({(*x)[0], (*x)[1], std::min(weights, INT64_MAX - recurrence) + recurrence});
 }
 
 std::int64_t node_macs(const Graph& graph, const Node& node, int depth);
@@ -115,7 +119,8 @@ std::int64_t function_macs(const Graph& graph, const Function& function, const N
   body.nodes = instantiate(function, node);
   infer_shapes(body);
   std::int64_t total = 0;
-  for (const Node& inner : body.nodes) total += node_macs(body, inner, depth + 1);
+  for (const Node& inner : body.nodes)
+    if (__builtin_add_overflow(total, node_macs(body, inner, depth + 1), &total)) return INT64_MAX;
   return total;
 }
 
@@ -147,6 +152,7 @@ class MemoryMeter {
   MemoryMeter(const Graph& graph, Cost& cost) : graph_(graph), index_(graph), cost_(cost) {}
 
   void run() {
+    find_owners();
     for (const ValueInfo* input : graph_.required_inputs()) {
       dependent_.insert(input->name);
       birth(input->name);
@@ -174,22 +180,21 @@ class MemoryMeter {
 
   /// The value whose memory this one uses.
   const std::string& owner_of(const std::string& value) const {
-    const std::string* owner = &value;
-    while (true) {
-      const int maker = index_.producer(*owner);
-      if (maker < 0) return *owner;
-      const Node& node = graph_.nodes[static_cast<std::size_t>(maker)];
-      if (!shares_memory(node) || node.output(0) != *owner || graph_.is_constant(node.input(0)))
-        return *owner;
-      owner = &node.input(0);
-    }
+    const auto found = owners_.find(value);
+    return found == owners_.end() ? value : found->second;
+  }
+
+  void find_owners() {
+    for (const Node& node : graph_.nodes)
+      if (shares_memory(node) && !graph_.is_constant(node.input(0)))
+        owners_[node.output(0)] = owner_of(node.input(0));
   }
 
   void birth(const std::string& value) {
     const ValueInfo* info = graph_.info(value);
     if (info && !info->other_type.empty()) return;
     const Sizes sizes = sizes_of(graph_, value);
-    if (!sizes || dtype_bits(info->dtype) == 0) {
+    if (!sizes || dtype_bits(info->dtype) == 0 || count_of(*sizes) > kLargestValue) {
       cost_.unknown_values.push_back(value);
       return;
     }
@@ -219,6 +224,7 @@ class MemoryMeter {
   const GraphIndex index_;
   Cost& cost_;
   std::unordered_set<std::string> dependent_;
+  std::unordered_map<std::string, std::string> owners_;  // of values that share memory
   std::unordered_map<std::string, std::int64_t> bytes_;
   std::vector<std::vector<std::string>> dies_at_;
   std::int64_t live_ = 0;

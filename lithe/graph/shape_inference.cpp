@@ -8,26 +8,30 @@
 namespace lithe {
 namespace {
 
-constexpr int kMaxDepth = 32;  // of nested sub-graphs and function calls
+constexpr int kMaxDepth = 32;  // of nested sub-graphs
 
 ValueType type_of(const ValueInfo& info) {
   ValueType type{info.dtype, std::nullopt, info.other_type.empty()};
-  if (type.tensor && info.shape) type.shape = to_shape(*info.shape);
+  if (!type.tensor || !info.shape) return type;
+  for (const Dim& dim : *info.shape)
+    if (dim.value > kLargestSize) fail("'{}' declares a dimension of {}", info.name, dim.value);
+  type.shape = to_shape(*info.shape);
   return type;
 }
 
 /// What the file declares fills the gaps of what was inferred.
 void fill_gaps(ValueType& type, const ValueInfo& declared, bool with_sizes) {
-  if (!type.tensor || !declared.other_type.empty()) return;
-  if (type.dtype == DType::Undefined) type.dtype = declared.dtype;
-  if (!with_sizes || !declared.shape) return;
+  const ValueType wanted = type_of(declared);
+  if (!type.tensor || !wanted.tensor) return;
+  if (type.dtype == DType::Undefined) type.dtype = wanted.dtype;
+  if (!with_sizes || !wanted.shape) return;
   if (!type.shape) {
-    type.shape = to_shape(*declared.shape);
+    type.shape = wanted.shape;
     return;
   }
-  if (type.shape->size() != declared.shape->size()) return;
+  if (type.shape->size() != wanted.shape->size()) return;
   for (std::size_t i = 0; i < type.shape->size(); ++i)
-    if (!(*type.shape)[i].known()) (*type.shape)[i] = Quantity::of((*declared.shape)[i]);
+    if (!(*type.shape)[i].known()) (*type.shape)[i] = (*wanted.shape)[i];
 }
 
 void store(const ValueType& type, ValueInfo& info) {
@@ -64,6 +68,7 @@ void apply_shapes(Graph& graph, const InputShapes& shapes) {
 
 /// Infers the whole graph; the scope knows every value afterwards.
 void run_graph(Graph& graph, const InputShapes& shapes, ShapeScope& scope) {
+  check_function_sizes(graph);
   apply_shapes(graph, shapes);
   scope.opsets = &graph.header.opsets;
   for (const ValueInfo& input : graph.inputs) scope.types[input.name] = type_of(input);
@@ -143,7 +148,6 @@ void ShapeScope::run(const Node& node) {
 }
 
 void ShapeScope::run_function(const Function& function, const Node& node) {
-  if (depth >= kMaxDepth) fail("{}: functions call one another more than {} deep", describe(node), kMaxDepth);
   ShapeScope inner(model, nullptr, depth + 1);
   inner.opsets = &function.opsets;
   for (std::size_t i = 0; i < function.inputs.size(); ++i) {

@@ -34,6 +34,10 @@ void ShapeCall::set(std::size_t output, DType dtype, std::optional<Shape> shape)
 
 void ShapeCall::set(std::size_t output, ValueType type) {
   const std::string& name = node.output(output);
+  if (type.shape)
+    for (const Quantity& size : *type.shape)
+      if (size.is_integer() && (size.integer() < 0 || size.integer() > kLargestSize))
+        contradiction("the output would have a dimension of {}", size.integer());
   if (!name.empty()) scope.types[name] = std::move(type);
 }
 

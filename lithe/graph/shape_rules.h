@@ -14,6 +14,10 @@
 
 namespace lithe {
 
+/// Dimensions beyond this are errors; below it, arithmetic on them with attributes of 31 bits does not
+/// overflow.
+inline constexpr std::int64_t kLargestSize = std::int64_t{1} << 48;
+
 /// What is known of a value.
 struct ValueType {
   DType dtype = DType::Undefined;

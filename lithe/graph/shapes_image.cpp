@@ -38,6 +38,7 @@ void resize(ShapeCall& call) {
         const double ratio = static_cast<double>(target[i].integer()) / static_cast<double>(from.integer());
         if (!scale || (policy == "not_larger" ? ratio < *scale : ratio > *scale)) scale = ratio;
       }
+      if (!(*scale < 1e6)) return call.set(0, call.dtype(0), std::move(out));
       for (std::size_t i = 0; i < axes.size(); ++i)
         target[i] = static_cast<std::int64_t>(
             std::floor(*scale * static_cast<double>((*x)[axes[i]].integer()) + 0.5));

@@ -1,5 +1,6 @@
 // Shape rules of gathers, reductions and selections.
 #include <algorithm>
+#include <cmath>
 
 #include "lithe/graph/shape_rules.h"
 
@@ -25,8 +26,8 @@ void gather_nd(ShapeCall& call) {
   const Shape *x = call.shape(0), *indices = call.shape(1);
   if (!x || !indices || indices->empty() || !indices->back().is_integer()) return call.set(0, call.dtype(0));
   const std::int64_t batch = call.node.attr("batch_dims", std::int64_t{0});
-  const std::int64_t fixed = batch + indices->back().integer();
-  if (batch < 0 || fixed < 0 || fixed > static_cast<std::int64_t>(x->size()))
+  const std::int64_t fixed = batch >= 0 && batch <= 64 ? batch + indices->back().integer() : -1;
+  if (fixed < 0 || fixed > static_cast<std::int64_t>(x->size()))
     call.contradiction("indices {} do not fit the input {}", format_shape(*indices), format_shape(*x));
   Shape out(indices->begin(), indices->end() - 1);
   out.insert(out.end(), x->begin() + fixed, x->end());
@@ -39,6 +40,7 @@ void one_hot(ShapeCall& call) {
   Quantity depth;
   if (const KnownTensor* tensor = call.known(1); tensor && tensor->elements.size() == 1) {
     depth = tensor->elements[0];
+    if (depth.is_real() && !(std::abs(depth.number()) < 1e15)) depth = Quantity();
     if (depth.is_real()) depth = static_cast<std::int64_t>(depth.number());
   }
   Shape out = *indices;

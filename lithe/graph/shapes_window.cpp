@@ -18,6 +18,8 @@ std::vector<std::int64_t> list(const ShapeCall& call, std::string_view name, std
   auto values = call.node.attr(name, std::vector<std::int64_t>(count, fallback));
   if (values.size() != count)
     call.contradiction("'{}' has {} numbers instead of {}", name, values.size(), count);
+  for (const std::int64_t value : values)
+    if (value > INT32_MAX || value < -INT32_MAX) call.contradiction("'{}' holds {}", name, value);
   return values;
 }
 
@@ -31,7 +33,8 @@ Window window(const ShapeCall& call, std::vector<std::int64_t> kernel) {
            call.node.attr("ceil_mode", std::int64_t{0}) != 0};
   for (const auto* values : {&w.kernel, &w.strides, &w.dilations})
     for (const std::int64_t value : *values)
-      if (value < 1) call.contradiction("kernel, strides and dilations must be positive, not {}", value);
+      if (value < 1 || value > INT32_MAX)
+        call.contradiction("kernel, strides and dilations must be positive 31-bit numbers, not {}", value);
   return w;
 }
 
@@ -64,6 +67,9 @@ std::optional<std::vector<std::int64_t>> kernel_of(const ShapeCall& call, const 
 /// Checks the ranks of image and weight and returns the kernel's size, if it is known.
 std::optional<std::vector<std::int64_t>> check_weight(const ShapeCall& call, std::size_t weight_input) {
   const Shape *x = call.shape(0), *weight = call.shape(weight_input);
+  if (weight && weight->size() < 3)
+    call.contradiction("the weight has shape {}, but at least 3 dimensions are needed",
+                       format_shape(*weight));
   if (x && x->size() < 3)
     call.contradiction("the input has shape {}, but an image is needed", format_shape(*x));
   if (x && weight && x->size() != weight->size())
@@ -86,11 +92,11 @@ void convolution(ShapeCall& call, std::size_t weight_input, DType dtype) {
   const std::int64_t group = call.node.attr("group", std::int64_t{1});
   if (group < 1) call.contradiction("'group' is {}", group);
   if (x && weight) {
-    const Quantity &channels = (*x)[1], &per_group = (*weight)[1];
-    if (channels.is_integer() && per_group.is_integer() && channels.integer() != per_group.integer() * group)
+    const Quantity &channels = (*x)[1], needed = (*weight)[1] * Quantity(group);
+    if (channels.is_integer() && needed.is_integer() && channels.integer() != needed.integer())
       call.contradiction("the input {} has {} channels, but the weight {} with {} groups needs {}",
                          format_shape(*x), channels.integer(), format_shape(*weight), group,
-                         per_group.integer() * group);
+                         needed.integer());
   }
   if (!x) return call.set(0, dtype);
   Shape out(x->size());

@@ -45,6 +45,7 @@ Stored trace(const Graph& graph, const GraphIndex& index, const Node& layer, con
     const Node& node = graph.nodes[static_cast<std::size_t>(index.producer(name))];
     if (node.is("Transpose")) {
       const std::size_t rank = stored.data->shape().size();
+      if (stored.axis >= rank) return stored.problem = "its axes are wrong", stored;
       const auto order = node.attr("perm", std::vector<std::int64_t>{});
       stored.axis =
           order.size() == rank ? static_cast<std::size_t>(order[stored.axis]) : rank - 1 - stored.axis;

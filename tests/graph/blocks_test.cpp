@@ -175,6 +175,30 @@ TEST(FindBlocks, OptionAShortcutsWithShapeChains) {
   expect_closed(graph, blocks);
 }
 
+TEST(FindBlocks, SurvivesSkipsNestedWithoutMeasure) {
+  // x0 -> w x0 -> ... and then every value is added back, the last first.
+  constexpr int kLevels = 600;
+  Graph graph;
+  graph.inputs = {{.name = "x0", .dtype = DType::Float32, .shape = DimVector{{1, ""}, {2, ""}}}};
+  graph.constants["w"] = TensorData::from<float>({2, 2}, {1, 0, 0, 1});
+  for (int i = 0; i < kLevels; ++i)
+    graph.nodes.push_back({.op_type = "MatMul",
+                           .inputs = {fmt::format("x{}", i), "w"},
+                           .outputs = {fmt::format("x{}", i + 1)}});
+  std::string value = fmt::format("x{}", kLevels);
+  for (int i = kLevels; i-- > 0;) {
+    graph.nodes.push_back(
+        {.op_type = "Add", .inputs = {value, fmt::format("x{}", i)}, .outputs = {fmt::format("y{}", i)}});
+    value = fmt::format("y{}", i);
+  }
+  graph.outputs = {{.name = value}};
+  const auto blocks = find_blocks(graph);
+  ASSERT_FALSE(blocks.empty());
+  int deepest = 0;
+  for (const Block* block : flatten(blocks)) deepest = std::max(deepest, block->depth);
+  EXPECT_EQ(deepest, 199);
+}
+
 TEST(FindBlocks, MobileNetHasTenResidualBlocks) {
   const Graph graph = build_mobilenet_v2({.width = 0.5});
   const auto blocks = find_blocks(graph);

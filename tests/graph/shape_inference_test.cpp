@@ -1,5 +1,6 @@
 #include "lithe/graph/shape_inference.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -172,6 +173,40 @@ TEST(InferShapes, EntersFunctionsAndBranches) {
   infer_shapes(graph);
   EXPECT_EQ(type_of(graph, "h"), "float32 [n, 3]");
   EXPECT_EQ(type_of(graph, "y"), "float32 [?, ?]");
+}
+
+TEST(InferShapes, RefusesSizesAndFunctionsWithoutMeasure) {
+  Graph pool = build_resnet20();
+  for (Node& node : pool.nodes)
+    if (node.name == "conv1") node.attributes["dilations"] = std::vector<std::int64_t>{INT64_MAX, 1};
+  EXPECT_THAT(error_of(pool), HasSubstr("conv1"));
+  Graph reshaped;
+  reshaped.inputs = {{.name = "x", .dtype = DType::Float32}};
+  reshaped.constants["s"] = TensorData::from<std::int64_t>({2}, {INT64_MAX, INT64_MAX});
+  reshaped.nodes = {{.name = "r", .op_type = "Reshape", .inputs = {"x", "s"}, .outputs = {"y"}}};
+  reshaped.outputs = {{.name = "y"}};
+  EXPECT_THAT(error_of(reshaped), HasSubstr("Reshape node 'r'"));
+
+  Graph laughs;  // every function calls the next one ten times
+  laughs.header.opsets = {{"", 17}, {"f", 1}};
+  laughs.inputs = {{.name = "x", .dtype = DType::Float32}};
+  for (int level = 0; level < 9; ++level) {
+    Function function{.name = fmt::format("F{}", level), .domain = "f", .inputs = {"a"}, .outputs = {"b9"}};
+    for (int i = 0; i < 10; ++i) {
+      const bool last = level == 8;
+      function.nodes.push_back({.op_type = last ? "Relu" : fmt::format("F{}", level + 1),
+                                .domain = last ? "" : "f",
+                                .inputs = {i == 0 ? "a" : fmt::format("b{}", i - 1)},
+                                .outputs = {fmt::format("b{}", i)}});
+    }
+    function.opsets = {{"", 17}, {"f", 1}};
+    laughs.header.functions.push_back(function);
+  }
+  laughs.nodes = {{.name = "boom", .op_type = "F0", .domain = "f", .inputs = {"x"}, .outputs = {"y"}}};
+  laughs.outputs = {{.name = "y"}};
+  EXPECT_THAT(error_of(laughs), HasSubstr("nodes"));
+  laughs.header.functions[8].nodes[0] = laughs.header.functions[0].nodes[0];
+  EXPECT_THAT(error_of(laughs), HasSubstr("deep"));
 }
 
 TEST(FoldShapeConstants, LeavesNoShapeChainInAConcreteModel) {
