@@ -13,8 +13,9 @@ float original_position(float x, const ResizeAxis& axis, const std::string& coor
   if (coordinates == "pytorch_half_pixel") return axis.resized > 1 ? (x + 0.5f) / axis.scale - 0.5f : 0;
   if (coordinates == "tf_half_pixel_for_nn") return (x + 0.5f) / axis.scale;
   if (coordinates == "half_pixel_symmetric") {
-    const float adjustment = resized / (axis.scale * size), centre = size / 2;
-    return centre * (1 - adjustment) + (x + 0.5f) / axis.scale - 0.5f;
+    // In double: ONNX Runtime's ties of nearest fall as if the sum were rounded once.
+    const double width = static_cast<double>(axis.scale) * size;
+    return static_cast<float>(size / 2 * (1 - resized / width) + (x + 0.5) / axis.scale - 0.5);
   }
   if (coordinates == "tf_crop_and_resize") {
     if (axis.resized == 1) return 0.5f * (axis.roi_start + axis.roi_end) * (size - 1);

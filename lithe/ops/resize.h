@@ -30,7 +30,7 @@ struct ResizeTaps {
   std::vector<bool> outside;        // resized; the position lies outside the input (tf_crop_and_resize)
 };
 
-/// Computed in float32, as ONNX Runtime does, so that ties fall alike.
+/// Computed in float32 where ONNX Runtime does, so that ties fall alike.
 ResizeTaps resize_taps(const ResizeAxis& axis, const ResizeOptions& options);
 
 }  // namespace lithe

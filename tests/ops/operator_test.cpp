@@ -347,6 +347,23 @@ TEST(Indexing, GatherNDByBatch) {
                    floats({2, 3, 4, 5}).reshape({2, 2})));
 }
 
+// --- quantisation ----------------------------------------------------------------------------------------
+
+TEST(Quantization, ProductOfCodesTakesHalfScales) {
+  const auto codes = [](const Ints& values, at::ScalarType type) { return ints(values).to(type); };
+  const auto half = [](float value) { return at::scalar_tensor(value, at::kHalf); };
+  for (const at::ScalarType type : {at::kByte, at::kChar}) {
+    const auto zero_point = [&](std::int64_t value) { return at::scalar_tensor(value, type); };
+    // (1 - 3) 6 + (5 - 3) 20 = 28 and (0 - 3) 6 + (3 - 3) 20 = -18; times 0.5 * 0.25 / 0.5, plus 10.
+    const at::Tensor y =
+        run_op("QLinearMatMul",
+               {codes({1, 5, 0, 3}, type).reshape({2, 2}), half(0.5), zero_point(3),
+                codes({7, 21}, type).reshape({2, 1}), half(0.25), zero_point(1), half(0.5), zero_point(10)},
+               {.opset = 21});
+    EXPECT_TRUE(same(y, codes({17, 6}, type).reshape({2, 1})));
+  }
+}
+
 // --- generators ------------------------------------------------------------------------------------------
 
 TEST(Generator, Ranges) {
