@@ -49,6 +49,18 @@ Runner open_runner(const std::string& model, const std::string& backend, at::Dev
   return out;
 }
 
+/// The other model under the names of the first, so that models of other makers can be compared.
+RunBatch with_names_of(const Graph& graph, const Runner& other) {
+  const auto ours = graph.required_inputs(), theirs = other.graph.required_inputs();
+  const bool rename_input = ours.size() == 1 && theirs.size() == 1;
+  const bool rename_output = graph.outputs.size() == 1 && other.graph.outputs.size() == 1;
+  return [=, run = other.run, from = rename_input ? theirs[0]->name : "",
+          output = rename_output ? graph.outputs[0].name : ""](const Feeds& feeds) {
+    Feeds results = run(rename_input ? Feeds{{from, feeds.begin()->second}} : feeds);
+    return rename_output ? Feeds{{output, results.begin()->second}} : results;
+  };
+}
+
 json or_null(const std::optional<double>& value) {
   return value && std::isfinite(*value) ? json(*value) : json(nullptr);
 }
@@ -131,8 +143,9 @@ void run_eval(EvalFlags& flags) {
   std::vector<std::string> files;
   Evaluation result;
   if (data) {
-    Runner other;
-    if (!flags.against.empty()) other = open_runner(flags.against, flags.backend, device, call.threads());
+    RunBatch other;
+    if (!flags.against.empty())
+      other = with_names_of(runner.graph, open_runner(flags.against, flags.backend, device, call.threads()));
     result = evaluate(runner.graph, runner.run, data,
                       {.batch = flags.batch,
                        .threads = call.threads(),
@@ -142,7 +155,7 @@ void run_eval(EvalFlags& flags) {
                        .preprocess = preprocess,
                        .shave = flags.shave,
                        .progress = &call.progress()},
-                      other.run);
+                      other);
   } else {
     result = run_arrays(runner, flags, files);
   }

@@ -1,0 +1,111 @@
+// `lithe eval` as a user runs it.
+#include <gmock/gmock.h>
+
+#include "cli/lithe.h"
+#include "lithe/data/npz.h"
+
+namespace lithe {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+
+const std::string kSheet = " --data sheet:" + (kExamples / "digits/digits.png").string() + ",cell=20x20";
+const std::string kTestDigits = kSheet + ",columns=80:100";
+
+TEST(Eval, ScoresTheBundledModel) {
+  const Outcome eval = run_lithe("eval " + kDigits + kTestDigits + " --json --quiet");
+  ASSERT_EQ(eval.status, 0) << eval.err;
+  EXPECT_EQ(eval.err, "");
+  const auto envelope = eval.json();
+  EXPECT_EQ(envelope.at("schema"), 1);
+  EXPECT_EQ(envelope.at("verb"), "eval");
+  EXPECT_EQ(envelope.at("model"), kDigits);
+  const auto result = eval.result();
+  EXPECT_EQ(result.at("n"), 1000);
+  EXPECT_GT(result.at("top1").get<double>(), 0.975);
+  EXPECT_GE(result.at("top5").get<double>(), result.at("top1").get<double>());
+  EXPECT_LT(result.at("loss").get<double>(), 0.3);
+  EXPECT_GT(result.at("throughput").get<double>(), 0);
+  EXPECT_TRUE(result.at("psnr_y").is_null());
+  EXPECT_TRUE(result.at("ssim_y").is_null());
+}
+
+TEST(Eval, DoesNotDependOnBatchOrThreads) {
+  const std::string call = "eval " + kDigits + kTestDigits + " --limit 150 --seed 3 --json --quiet";
+  const auto first = run_lithe(call + " --batch 150 --threads 1").result();
+  const auto second = run_lithe(call + " --batch 7 --threads 2").result();
+  EXPECT_EQ(first.at("n"), 150);
+  EXPECT_EQ(first.at("top1"), second.at("top1"));
+  EXPECT_NEAR(first.at("loss").get<double>(), second.at("loss").get<double>(), 1e-5);
+}
+
+TEST(Eval, FlagsWinOverTheFileBesideTheModel) {
+  const std::string call = "eval " + kDigits + kTestDigits + " --limit 200 --json --quiet";
+  EXPECT_LT(run_lithe(call + " --mean 5").result().at("top1").get<double>(), 0.9);
+  EXPECT_EQ(run_lithe(call + " --mean 0.5 --std 0.5 --colour gray").result().at("loss"),
+            run_lithe(call).result().at("loss"));
+}
+
+TEST(Eval, AgreesWithItself) {
+  const auto result =
+      run_lithe("eval " + kDigits + kTestDigits + " --limit 50 --against " + kDigits + " --json --quiet")
+          .result();
+  EXPECT_EQ(result.at("against").at("argmax_agreement"), 1.0);
+  EXPECT_EQ(result.at("against").at("max_abs"), 0.0);
+}
+
+TEST(Eval, WritesReportAndTable) {
+  const TemporaryFolder folder;
+  const fs::path report = folder.path() / "report";
+  const Outcome eval = run_lithe("eval " + kDigits + kTestDigits + " --limit 50 --report " + report.string());
+  ASSERT_EQ(eval.status, 0) << eval.err;
+  EXPECT_THAT(eval.out, HasSubstr("top-1"));
+  const auto written = nlohmann::json::parse(read_text_file(report / "report.json"));
+  EXPECT_EQ(written.at("result").at("n"), 50);
+  EXPECT_EQ(written.at("report").at("title"), "digits.onnx");
+  EXPECT_THAT(read_text_file(report / "report.html"), HasSubstr("digits.onnx"));
+}
+
+TEST(Eval, RunsArrays) {
+  const TemporaryFolder folder;
+  const fs::path in = folder.path() / "in.npz", out = folder.path() / "out.npz";
+  const std::string call = "eval " + kDigits + " --inputs " + in.string() + " --outputs " + out.string();
+  expect_user_error(run_lithe(call), "in.npz");
+  write_file(in, "PK nonsense");
+  expect_user_error(run_lithe(call), "in.npz");
+  write_npz({{"picture", at::zeros({3, 1, 20, 20})}}, in);
+  expect_user_error(run_lithe(call), "'picture', which is no input of the model; its inputs are image");
+  write_npz({{"image", at::zeros({3, 1, 20, 19})}}, in);
+  expect_user_error(run_lithe(call), "image");
+  EXPECT_FALSE(fs::exists(out));
+  write_npz({{"image", at::zeros({3, 1, 20, 20})}}, in);
+  const Outcome eval = run_lithe(call + " --json");
+  ASSERT_EQ(eval.status, 0) << eval.err;
+  EXPECT_EQ(eval.result().at("n"), 3);
+  EXPECT_EQ(eval.json().at("files"), nlohmann::json({out.string()}));
+  const TensorMap written = read_npz(out);
+  ASSERT_EQ(written.size(), 1u);
+  EXPECT_EQ(written.at("logits").sizes(), (std::vector<std::int64_t>{3, 10}));
+}
+
+TEST(Eval, UserErrorsAreOneLine) {
+  const TemporaryFolder folder;
+  expect_user_error(run_lithe("eval " + kDigits), "--data or --inputs");
+  expect_user_error(run_lithe("eval " + kDigits + " --data " + folder.path().string()), "holds no pictures");
+  expect_user_error(run_lithe("eval " + kDigits + " --data /nowhere"), "/nowhere: no such file");
+  expect_user_error(run_lithe("eval " + kDigits + kTestDigits + " --backend native"), "not in this build");
+  expect_user_error(run_lithe("eval " + kDigits + kTestDigits + " --mean a"), "--mean");
+  expect_user_error(run_lithe("eval " + kDigits + kTestDigits + " --outputs o.npz"), "--inputs");
+  expect_user_error(run_lithe("eval " + kDigits + kTestDigits + ",colums=1:2"), "colums");
+  expect_user_error(run_lithe("eval " + kDigits + kSheet + ",label_offset=5"),
+                    "does not fit a model of 10 classes");
+  // Pictures of another size and colour than the model takes.
+  const std::string photos = " --data " + (kExamples / "photos").string();
+  expect_user_error(run_lithe("eval " + kDigits + photos + " --quiet"), "image");
+  write_file(folder.path() / "a.png", "broken");
+  expect_user_error(run_lithe("eval " + kDigits + " --data " + folder.path().string() + " --quiet"), "a.png");
+}
+
+}  // namespace
+}  // namespace lithe
