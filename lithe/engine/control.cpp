@@ -57,7 +57,7 @@ std::vector<std::int64_t> list(const Node& node, std::string_view name, std::siz
 
 }  // namespace
 
-std::deque<Node> instantiate(const Function& function, const Node& call) {
+std::deque<Node> nodes_of_call(const Function& function, const Node& call) {
   std::deque<Node> nodes(function.nodes.begin(), function.nodes.end());
   for (Node& node : nodes) resolve(node, function, call);
   return nodes;

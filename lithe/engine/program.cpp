@@ -148,7 +148,7 @@ void Program::compile(const Node& node, const Source& source, const Scope& scope
     step.run = overwriting ? overwriting->run : entry->run;
   } else if (const Function* function = scope.model->function_of(node)) {
     step.kind = Kind::Call;
-    auto nodes = instantiate(*function, node);
+    auto nodes = nodes_of_call(*function, node);
     Source body;
     for (const Node& one : nodes) body.nodes.push_back(&one);
     body.inputs = function->inputs;

@@ -129,6 +129,6 @@ std::vector<at::Tensor> run_scan(const Node& node, const Graph& body, const std:
                                  const RunBody& run_body);
 
 /// The nodes of a function's body with the call's attributes in place of references.
-std::deque<Node> instantiate(const Function& function, const Node& call);
+std::deque<Node> nodes_of_call(const Function& function, const Node& call);
 
 }  // namespace lithe
