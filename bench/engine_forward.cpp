@@ -1,9 +1,9 @@
 // Forward passes in float32: Lithe's engine against stock ONNX Runtime, side by side in alternating rounds.
 //   build/bench/bin/bench/engine_forward [--rounds N] [--quick] [model.onnx[:batch,...]...]
 // Without models: ResNet-18 and DeiT-Tiny shapes at 224 x 224, and examples/models/digits.onnx where it is.
-#include <ATen/Parallel.h>
 #include <fmt/format.h>
 #include <malloc.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <cmath>
@@ -18,6 +18,7 @@
 #include "lithe/engine/executor.h"
 #include "lithe/engine/onnxruntime.h"
 #include "lithe/engine/random_inputs.h"
+#include "lithe/engine/threads.h"
 #include "lithe/graph/onnx.h"
 #include "lithe/models/models.h"
 
@@ -45,7 +46,7 @@ std::vector<double> time_engine(Executor& executor, const Feeds& feeds, int warm
 void compare(const std::string& name, const std::filesystem::path& path, const Options& options) {
   const Graph graph = read_onnx(path);
   for (const int threads : {1, 2}) {
-    at::set_num_threads(threads);
+    set_threads(threads);
     OnnxRuntime judge(path, {.threads = threads});
     Executor executor(graph);
     for (const std::int64_t batch : {1, 16}) {
@@ -75,7 +76,12 @@ int main(int argc, char** argv) try {
   // Large buffers come back to the heap instead of the system: their pages need not be made anew in every
   // layer.
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
-  mallopt(M_TRIM_THRESHOLD, -1);
+  mallopt(M_TRIM_THRESHOLD, 1 << 30);
+  // As the lithe program does; OpenMP reads its environment when the program is loaded, so start over.
+  if (!std::getenv("OMP_WAIT_POLICY")) {
+    setenv("OMP_WAIT_POLICY", "PASSIVE", 1);
+    execv("/proc/self/exe", argv);
+  }
   Options options;
   for (int i = 1; i < argc; ++i) {
     const std::string argument = argv[i];

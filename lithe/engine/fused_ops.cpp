@@ -1,6 +1,7 @@
 // The kernels of fused nodes, and of standard operators that may overwrite an input that nobody else holds.
 #include "lithe/base/error.h"
 #include "lithe/engine/fuse.h"
+#include "lithe/engine/products.h"
 #include "lithe/ops/window.h"
 
 namespace lithe {
@@ -98,7 +99,14 @@ std::vector<at::Tensor> layer_norm(const OpCall& call) {
 }
 
 std::vector<at::Tensor> linear(const OpCall& call) {
-  return {at::linear(call.input(0), call.input(1).t(), call.input(2))};
+  return {multiply_rows(call.input(0), call.input(1), call.input(2))};
+}
+
+std::vector<at::Tensor> matmul(const OpCall& call) {
+  const at::Tensor &a = call.input(0), &b = call.input(1);
+  if (!can_multiply(a) || !can_multiply(b) || a.size(-1) != b.size(-2)) return standard(call);
+  if (b.dim() == 2) return {multiply_rows(a, b, {})};
+  return {multiply_stacks(a, b)};
 }
 
 /// What QuantizeLinear and DequantizeLinear would compute, operation by operation, in one buffer.
@@ -148,6 +156,7 @@ const OpRegistry& fused_ops() {
     all.add("Mul", binary<Arithmetic::Mul>);
     all.add("Div", binary<Arithmetic::Div>);
     all.add("Clip", clip);
+    all.add("MatMul", matmul);
     all.add("Relu", unary<relu_in_place>);
     all.add("Sigmoid", unary<sigmoid_in_place>);
     all.add("Sqrt", unary<sqrt_in_place>);

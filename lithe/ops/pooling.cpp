@@ -47,6 +47,7 @@ Pool read_pool(const OpCall& call, const at::Tensor& x) {
 
 /// Adds unit spatial axes until there are `rank`, or takes them away.
 at::Tensor with_spatial_rank(const at::Tensor& x, std::int64_t rank) {
+  if (x.dim() == rank + 2) return x;  // a reshape would lose the channels-last layout of a single image
   Ints shape = shape_of(x);
   while (static_cast<std::int64_t>(shape.size()) < rank + 2) shape.insert(shape.begin() + 2, 1);
   return x.reshape(shape);
