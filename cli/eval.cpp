@@ -30,8 +30,9 @@ struct Runner {
   RunBatch run;
 };
 
-Runner open_runner(const std::string& model, const std::string& backend, at::Device device, int threads) {
-  Runner out{read_onnx(model), {}};
+Runner open_runner(const std::string& model, Graph graph, const std::string& backend, at::Device device,
+                   int threads) {
+  Runner out{std::move(graph), {}};
   if (backend == "ort") {
     const auto session = std::make_shared<OnnxRuntime>(model, OnnxRuntimeOptions{.threads = threads});
     out.run = [session](const Feeds& feeds) { return session->run(feeds); };
@@ -135,17 +136,18 @@ void run_eval(EvalFlags& flags) {
   if (!flags.outputs.empty() && flags.inputs.empty()) fail("--outputs needs --inputs");
   if (!flags.against.empty() && flags.data.empty()) fail("--against needs --data");
   const at::Device device = set_up_torch(call);
-  const Preprocess preprocess = preprocess_for(model, flags.preprocess);
-  // The data first: a mistyped path should not wait for a large model.
+  Graph graph = read_onnx(model);
+  const Preprocess preprocess = preprocess_for(model, graph, flags.preprocess);
   const DatasetPtr data = flags.data.empty() ? nullptr : open_dataset(flags.data, preprocess);
-  const Runner runner = open_runner(model, flags.backend, device, call.threads());
+  const Runner runner = open_runner(model, std::move(graph), flags.backend, device, call.threads());
 
   std::vector<std::string> files;
   Evaluation result;
   if (data) {
     RunBatch other;
     if (!flags.against.empty())
-      other = with_names_of(runner.graph, open_runner(flags.against, flags.backend, device, call.threads()));
+      other = with_names_of(runner.graph, open_runner(flags.against, read_onnx(flags.against), flags.backend,
+                                                      device, call.threads()));
     result = evaluate(runner.graph, runner.run, data,
                       {.batch = flags.batch,
                        .threads = call.threads(),

@@ -153,15 +153,15 @@ void run_quantize(QuantizeFlags& flags) {
   }
   if (call.options.output.empty()) fail("quantize needs -o FILE for the result (or --dry-run)");
   if (flags.calib.empty()) fail("quantize needs --calib DATA to observe activations on (or --dry-run)");
-  const Preprocess preprocess = preprocess_for(call.options.model, flags.preprocess);
-  // The data first: a mistyped path should not wait for a large model.
+  const Graph model = read_onnx(call.options.model);
+  const Preprocess preprocess = preprocess_for(call.options.model, model, flags.preprocess);
   const std::int64_t limit = call.options.limit > 0 ? call.options.limit : -1;
   const std::int64_t wanted = limit > 0 ? std::min(limit, flags.calib_samples) : flags.calib_samples;
   const DatasetPtr calib = seeded_subset(open_dataset(flags.calib, preprocess), wanted, call.options.seed);
   const DatasetPtr data = flags.data.empty() ? nullptr : open_dataset(flags.data, preprocess);
-  const Graph model = read_onnx(call.options.model);
 
   Quantized quantized = quantize(model, calib, options, call.progress());
+  keep_preprocess(quantized.graph, preprocess);
   write_onnx(quantized.graph, call.options.output);
 
   const EvaluateOptions scoring{.batch = flags.batch,

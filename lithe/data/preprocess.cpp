@@ -17,6 +17,7 @@ namespace {
 
 constexpr std::int64_t kMaxSide = 1 << 15;
 constexpr std::size_t kMaxChannels = 4;
+constexpr const char* kMetadataKey = "lithe.preprocess";
 
 template <typename Enum>
 using Names = std::vector<std::pair<std::string_view, Enum>>;
@@ -160,8 +161,7 @@ std::string text_of(const json& value, const std::string& origin) {
   return value.get<std::string>();
 }
 
-json parse_json_file(const fs::path& path) {
-  const std::string text = read_text_file(path, 16u << 20);
+json parse_json(const std::string& text, const std::string& origin) {
   // Deep nesting would overflow the stack of the recursive destructor.
   const auto limit = [](int depth, json::parse_event_t, json&) {
     if (depth > 64) throw std::length_error("nested too deeply");
@@ -170,7 +170,7 @@ json parse_json_file(const fs::path& path) {
   try {
     return json::parse(text, limit);
   } catch (const std::exception& error) {
-    fail("{}: not valid JSON: {}", path.string(), error.what());
+    fail("{}: not valid JSON: {}", origin, error.what());
   }
 }
 
@@ -269,15 +269,22 @@ std::optional<fs::path> find_preprocess(const fs::path& model) {
 }
 
 Preprocess read_preprocess(const fs::path& path) {
-  const json file = parse_json_file(path);
+  const json file = parse_json(read_text_file(path, 16u << 20), path.string());
   if (file.is_object() && file.contains("preprocess"))
     return preprocess_from_json(file["preprocess"], path.string());
   return preprocess_from_json(file, path.string());
 }
 
-Preprocess preprocess_for(const fs::path& model, const PreprocessFlags& flags) {
-  const auto file = find_preprocess(model);
-  return apply_flags(file ? read_preprocess(*file) : Preprocess{}, flags);
+Preprocess preprocess_for(const fs::path& path, const Graph& model, const PreprocessFlags& flags) {
+  if (const auto file = find_preprocess(path)) return apply_flags(read_preprocess(*file), flags);
+  const auto kept = model.header.metadata.find(kMetadataKey);
+  if (kept == model.header.metadata.end()) return apply_flags({}, flags);
+  const std::string origin = path.string() + ": metadata \"" + kMetadataKey + "\"";
+  return apply_flags(preprocess_from_json(parse_json(kept->second, origin), origin), flags);
+}
+
+void keep_preprocess(Graph& model, const Preprocess& preprocess) {
+  model.header.metadata[kMetadataKey] = to_json(preprocess).dump();
 }
 
 }  // namespace lithe

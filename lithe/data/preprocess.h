@@ -9,6 +9,8 @@
 #include <string_view>
 #include <vector>
 
+#include "lithe/graph/graph.h"
+
 namespace lithe {
 
 enum class ColourOrder {
@@ -69,7 +71,13 @@ std::optional<std::filesystem::path> find_preprocess(const std::filesystem::path
 /// Reads such a file: an object with the keys, or an object whose "preprocess" member has them.
 Preprocess read_preprocess(const std::filesystem::path& path);
 
-/// The file beside the model if there is one, with the flags laid over it.
-Preprocess preprocess_for(const std::filesystem::path& model, const PreprocessFlags& flags = {});
+/// How the model wants its images: the file beside it, else what `keep_preprocess` wrote into it, else the
+/// defaults; with the flags laid over.
+Preprocess preprocess_for(const std::filesystem::path& path, const Graph& model,
+                          const PreprocessFlags& flags = {});
+
+/// Writes the preprocessing into the model's metadata, under the key "lithe.preprocess", so that a file made
+/// from another needs no JSON beside it.
+void keep_preprocess(Graph& model, const Preprocess& preprocess);
 
 }  // namespace lithe

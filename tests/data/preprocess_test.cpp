@@ -79,21 +79,30 @@ TEST(Preprocess, RefusesBadJson) {
 TEST(Preprocess, FilesBesideTheModel) {
   const TemporaryFolder folder;
   const auto model = folder.path() / "net.onnx";
-  EXPECT_EQ(preprocess_for(model), Preprocess{});
+  Graph graph;
+  EXPECT_EQ(preprocess_for(model, graph), Preprocess{});
+  keep_preprocess(graph, {.mean = {0.125}, .colour = ColourOrder::Bgr});
+  EXPECT_EQ(preprocess_for(model, graph), (Preprocess{.mean = {0.125}, .colour = ColourOrder::Bgr}));
+  EXPECT_EQ(preprocess_for(model, graph, {.mean = "0.25"}).mean, std::vector<double>{0.25});
   // A JSON file that speaks of something else is not for us.
   test::write_bytes(folder.path() / "net.json", R"({"layers": 3})");
   EXPECT_FALSE(find_preprocess(model).has_value());
   test::write_bytes(folder.path() / "net.json",
                     R"({"preprocess": {"mean": 0.5, "crop": 20}, "classes": ["a"]})");
-  EXPECT_EQ(preprocess_for(model).mean, std::vector<double>{0.5});
-  EXPECT_EQ(preprocess_for(model, {.mean = "0.25"}).mean, std::vector<double>{0.25});
-  EXPECT_EQ(preprocess_for(model, {.mean = "0.25"}).crop, (PixelSize{20, 20}));
+  EXPECT_EQ(preprocess_for(model, graph).mean, std::vector<double>{0.5});
+  EXPECT_EQ(preprocess_for(model, graph, {.mean = "0.25"}).mean, std::vector<double>{0.25});
+  EXPECT_EQ(preprocess_for(model, graph, {.mean = "0.25"}).crop, (PixelSize{20, 20}));
   test::write_bytes(folder.path() / "net.preprocess.json", R"({"mean": 0.75})");
-  EXPECT_EQ(preprocess_for(model).mean, std::vector<double>{0.75});
+  EXPECT_EQ(preprocess_for(model, graph).mean, std::vector<double>{0.75});
   test::write_bytes(folder.path() / "net.preprocess.json", "{\"mean\": ");
-  EXPECT_THAT(message_of([&] { preprocess_for(model); }), HasSubstr("net.preprocess.json: not valid JSON"));
+  EXPECT_THAT(message_of([&] { preprocess_for(model, graph); }),
+              HasSubstr("net.preprocess.json: not valid JSON"));
   test::write_bytes(folder.path() / "net.preprocess.json", std::string(100000, '['));
-  EXPECT_THAT(message_of([&] { preprocess_for(model); }), HasSubstr("not valid JSON"));
+  EXPECT_THAT(message_of([&] { preprocess_for(model, graph); }), HasSubstr("not valid JSON"));
+  std::filesystem::remove(folder.path() / "net.preprocess.json");
+  std::filesystem::remove(folder.path() / "net.json");
+  graph.header.metadata["lithe.preprocess"] = "{";
+  EXPECT_THAT(message_of([&] { preprocess_for(model, graph); }), HasSubstr("net.onnx: metadata"));
 }
 
 // A 2x4 picture whose channels are told apart: red counts pixels, green is 100, blue 200.
