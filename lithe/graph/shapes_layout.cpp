@@ -205,10 +205,9 @@ void split(ShapeCall& call) {
     call.contradiction("{} sizes are given for {} outputs", sizes->size(), count);
   const Quantity& length = (*x)[axis];
   if (given && sizes && length.is_integer()) {
-    std::int64_t sum = 0;
-    for (const std::int64_t size : *sizes) sum += size;
-    if (sum != length.integer())
-      call.contradiction("the parts sum to {} instead of {}", sum, length.integer());
+    Quantity sum(0);
+    for (const std::int64_t size : *sizes) sum = sum + Quantity(size);
+    if (!sum.same(length)) call.contradiction("the parts do not sum to {}", length.integer());
   }
   for (std::size_t i = 0; i < count; ++i) {
     Shape out = *x;
