@@ -240,8 +240,9 @@ void add_quantize(CLI::App& app) {
                    "academic: quantise the inputs of layers only; deploy: also around Add, Concat, pools "
                    "(default: deploy for int8)")
       ->check(CLI::IsMember({"academic", "deploy"}));
-  verb->add_option("--reduce-range", flags->reduce_range,
-                   "7-bit weights against saturation on x86 without VNNI (auto: first_last for ort and int8)")
+  verb->add_option(
+          "--reduce-range", flags->reduce_range,
+          "7 instead of 8 bits for weights, against saturation on x86 without VNNI (auto: all for ort)")
       ->check(CLI::IsMember({"auto", "first_last", "all", "off"}))
       ->capture_default_str();
   verb->add_option("--weight-scheme", flags->weight_scheme,

@@ -45,9 +45,9 @@ Settings settle(const QuantizeOptions& options, const std::vector<Layer>& layers
              layer.name, layer.activation_bits);
   settings.placement = options.placement.value_or(
       settings.profile == Profile::Int8 ? PlacementStyle::Deploy : PlacementStyle::Academic);
-  const bool saturates = options.target == Target::OnnxRuntime && settings.profile == Profile::Int8;
-  settings.reduce_range =
-      options.reduce_range.value_or(saturates ? ReduceRange::FirstLast : ReduceRange::Off);
+  // Its kernels for x86 without VNNI add pairs of products in 16 bits, which 8-bit weights overflow.
+  const bool saturates = options.target == Target::OnnxRuntime && any;
+  settings.reduce_range = options.reduce_range.value_or(saturates ? ReduceRange::All : ReduceRange::Off);
   const bool tensor_rt = options.target == Target::TensorRt;
   const Scheme fallback = tensor_rt ? Scheme::Symmetric : Scheme::Asymmetric;
   settings.weight_scheme = options.weight_scheme.value_or(fallback);
@@ -251,7 +251,9 @@ Quantized quantize(const Graph& model, const DatasetPtr& calibration, const Quan
         {.samples = options.bias_samples, .batch = options.batch, .threads = options.threads}, progress);
     result.notes.push_back(fmt::format("the biases of {} layers were corrected", corrected));
   }
-  const bool integer_bias = settings.profile == Profile::Int8;
+  // ONNX Runtime rounds a float bias of a quantised layer to int32 by itself, and moves codes by it: what is
+  // exact must say so in the file.
+  const bool integer_bias = settings.profile == Profile::Int8 || options.target == Target::OnnxRuntime;
   if (integer_bias) guard_biases(graph, plan, result.notes);
   result.graph = export_qdq(graph, plan, {.integer_bias = integer_bias});
 

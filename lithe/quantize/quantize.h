@@ -42,7 +42,7 @@ struct QuantizeOptions {
   Target target = Target::OnnxRuntime;
   std::optional<Profile> profile;           // default: Int8 if all activations have 8 bits, else Exact
   std::optional<PlacementStyle> placement;  // default: Deploy for Int8, Academic for Exact
-  std::optional<ReduceRange> reduce_range;  // default: FirstLast for ONNX Runtime and Int8, else Off
+  std::optional<ReduceRange> reduce_range;  // default: All for ONNX Runtime, else Off
   std::int64_t opset = 13;                  // of the result; at least that of the model where that is newer
   bool raise_opset = true;                  // false: fail if the model is newer than `opset`
 
