@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstdint>
 #include <opencv2/imgcodecs.hpp>
 #include <opencv2/imgproc.hpp>
 #include <string_view>
@@ -15,10 +16,25 @@ namespace {
 
 constexpr std::size_t kMaxFileBytes = std::size_t{1} << 30;
 constexpr std::int64_t kMaxPixels = std::int64_t{1} << 28;
+constexpr std::string_view kPngSignature("\x89PNG\r\n\x1a\n", 8);
 
-/// libjpeg fills up pictures that are cut short and only warns.
-bool is_cut_jpeg(std::string_view bytes) {
-  return bytes.starts_with("\xff\xd8") && bytes.rfind("\xff\xd9") == std::string_view::npos;
+/// libjpeg fills up pictures that are cut short and only warns; libpng complains on standard error.
+bool is_cut_short(std::string_view bytes) {
+  const bool jpeg = bytes.starts_with("\xff\xd8"), png = bytes.starts_with(kPngSignature);
+  return (jpeg && bytes.rfind("\xff\xd9") == std::string_view::npos) ||
+         (png && bytes.rfind("IEND") == std::string_view::npos);
+}
+
+/// Pixels that a PNG file promises, before anything is allocated for them; 0 for other files, which OpenCV
+/// bounds.
+std::uint64_t promised_pixels(std::string_view bytes) {
+  if (!bytes.starts_with(kPngSignature) || bytes.size() < 24) return 0;
+  const auto side = [&](std::size_t at) {
+    std::uint64_t value = 0;
+    for (std::size_t i = 0; i < 4; ++i) value = value << 8 | static_cast<unsigned char>(bytes[at + i]);
+    return value;
+  };
+  return side(16) * side(20);
 }
 
 cv::Mat with_colour(const cv::Mat& picture, ColourOrder colour) {
@@ -90,8 +106,10 @@ cv::Mat cropped(const cv::Mat& picture, const PixelSize& size, const std::string
 cv::Mat decode_image(std::span<const std::byte> bytes, const std::string& name, Channels channels) {
   if (bytes.empty()) fail("{}: the file is empty", name);
   if (bytes.size() > kMaxFileBytes) fail("{}: {} bytes are too many for a picture", name, bytes.size());
-  if (is_cut_jpeg({reinterpret_cast<const char*>(bytes.data()), bytes.size()}))
-    fail("{}: the JPEG file is cut short; replace or remove it", name);
+  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  if (is_cut_short(text)) fail("{}: the picture is cut short; replace or remove it", name);
+  if (promised_pixels(text) > static_cast<std::uint64_t>(kMaxPixels))
+    fail("{}: {} pixels are too many for a picture", name, promised_pixels(text));
   const cv::Mat raw(1, static_cast<int>(bytes.size()), CV_8U,
                     const_cast<void*>(static_cast<const void*>(bytes.data())));
   cv::Mat picture;

@@ -30,7 +30,8 @@ h2 { font-size: 1.2rem; margin: 2.8rem 0 .8rem; padding-bottom: .3rem; border-bo
 .subtitle { margin: 0 0 2rem; }
 .note { font-size: .875rem; margin: .4rem 0 0; }
 .facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .8rem; margin: 1.5rem 0 2rem; }
-.facts div { background: var(--panel); border-radius: .5rem; padding: .8rem 1rem; }
+.facts div { background: var(--panel); border-radius: .5rem; padding: .8rem 1rem; display: flex;
+  flex-direction: column; justify-content: space-between; }
 .facts dt { color: var(--quiet); font-size: .8rem; }
 .facts dd { margin: 0; font-size: 1.35rem; font-weight: 600; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
 figure { margin: 1.6rem 0; break-inside: avoid; }

@@ -169,7 +169,7 @@ TEST(DecodeImage, NamesWhatDoesNotDecode) {
   const std::string whole = read_text_file(path);
   test::write_bytes(path, whole.substr(0, whole.size() / 2));
   EXPECT_THAT(message_of([&] { read_image(path, Channels::Colour); }),
-              HasSubstr("a.jpg: the JPEG file is cut short"));
+              HasSubstr("a.jpg: the picture is cut short"));
   test::write_bytes(path, "");
   EXPECT_THAT(message_of([&] { read_image(path, Channels::Colour); }), HasSubstr("a.jpg: the file is empty"));
   test::write_bytes(path, "not a picture at all");
@@ -178,7 +178,12 @@ TEST(DecodeImage, NamesWhatDoesNotDecode) {
   cv::imwrite(png.string(), noise);
   const std::string png_bytes = read_text_file(png);
   test::write_bytes(png, png_bytes.substr(0, png_bytes.size() / 2));
-  EXPECT_THAT(message_of([&] { read_image(png, Channels::Colour); }), HasSubstr("b.png: does not decode"));
+  EXPECT_THAT(message_of([&] { read_image(png, Channels::Colour); }),
+              HasSubstr("b.png: the picture is cut short"));
+  std::string huge = png_bytes;
+  huge[16] = huge[20] = 0x7f;
+  test::write_bytes(png, huge);
+  EXPECT_THAT(message_of([&] { read_image(png, Channels::Colour); }), HasSubstr("pixels are too many"));
 }
 
 }  // namespace
