@@ -82,10 +82,11 @@ TEST(QuantizedFiles, WeightsOnlyAtAllBitsAndContainers) {
 
 TEST(QuantizedFiles, IntegerProfileOfEveryTarget) {
   LITHE_NEED_ONNX_RUNTIME();
+  // Full 8-bit weights, the default for other targets, would saturate here on x86 without VNNI.
   for (const Target target : {Target::OnnxRuntime, Target::TensorRt, Target::OpenVino})
-    for (const Graph& graph : {residual(), mobile()}) {
-      expect_agreement(compare(graph, graph.inputs[0].shape->back().value, {.target = target}));
-    }
+    for (const Graph& graph : {residual(), mobile()})
+      expect_agreement(compare(graph, graph.inputs[0].shape->back().value,
+                               {.target = target, .reduce_range = ReduceRange::All}));
 }
 
 TEST(QuantizedFiles, IntegerProfileWithFewWeightBits) {
@@ -124,7 +125,8 @@ TEST(QuantizedFiles, WithoutRewritingTheRuntimeComputesAsTheEngine) {
   EXPECT_GT(found.runtime_db, 30);
 }
 
-/// One quantised convolution: here the integers themselves can be compared.
+/// One quantised convolution: here the integers themselves can be compared. Weights have 7 bits, so that no
+/// processor saturates.
 TEST(QuantizedFiles, IntegersOfAConvolutionAreEqual) {
   LITHE_NEED_ONNX_RUNTIME();
   // Scales are powers of two and inputs multiples of them, so that float arithmetic is exact.
@@ -134,7 +136,7 @@ TEST(QuantizedFiles, IntegersOfAConvolutionAreEqual) {
   graph.outputs = {{.name = "y", .dtype = DType::Float32}};
   Rng rng(3);
   std::vector<float> weights(3 * 2 * 3 * 3), bias{0.5f, -1.25f, 3};
-  for (float& w : weights) w = (static_cast<float>(rng.below(255)) - 127) / 64;
+  for (float& w : weights) w = (static_cast<float>(rng.below(127)) - 63) / 64;
   graph.constants["w"] = TensorData::from<float>({3, 2, 3, 3}, weights);
   graph.constants["b"] = TensorData::from<float>({3}, bias);
   Node conv{.name = "conv", .op_type = "Conv", .inputs = {"x", "w", "b"}, .outputs = {"c"}};
