@@ -96,7 +96,7 @@ std::string first_complaint(const std::filesystem::path& file) {
   std::size_t start = 0;
   while (start < text.size()) {
     const std::size_t end = std::min(text.find('\n', start), text.size());
-    const std::string line = text.substr(start, end - start);
+    std::string line = text.substr(start, end - start);
     if (line.find_first_not_of(" \t^") != std::string::npos && line.find("line ") != std::string::npos)
       return line;
     start = end + 1;
