@@ -1,0 +1,71 @@
+// Exported quantised models in stock ONNX Runtime, as users run it, against the engine.
+#include <gtest/gtest.h>
+
+#include "lithe/base/file.h"
+#include "lithe/engine/random_inputs.h"
+#include "lithe/graph/onnx.h"
+#include "lithe/metrics/verify.h"
+#include "lithe/models/models.h"
+#include "lithe/quantize/quantize.h"
+#include "onnxruntime/need.h"
+
+namespace lithe {
+namespace {
+
+Verification export_and_verify(const Graph& graph, const QuantizeOptions& options) {
+  Progress silent;
+  const at::NoGradGuard no_grad;
+  const Feeds feeds = random_inputs(graph, 11, {}, 4);
+  const Quantized quantized =
+      quantize(graph, tensor_dataset(random_inputs(graph, 12, {}, 16)), options, silent);
+  const TemporaryFolder folder;
+  write_onnx(quantized.graph, folder.path() / "q.onnx");
+  Executor executor(read_onnx(folder.path() / "q.onnx"));
+  return verify(executor, folder.path() / "q.onnx", feeds);
+}
+
+class QuantizedInOnnxRuntime : public testing::TestWithParam<int> {};
+
+/// The exact profile simulates its bits to the last code, but for sums that lie on an edge within float
+/// rounding.
+TEST_P(QuantizedInOnnxRuntime, ExactProfileGivesEqualCodes) {
+  LITHE_NEED_ONNX_RUNTIME();
+  const int bits = GetParam();
+  const Verification result = export_and_verify(
+      build_resnet20(),
+      {.weight_bits = bits, .activation_bits = bits, .profile = Profile::Exact, .report_samples = 0});
+  EXPECT_GT(result.codes.codes, 100000);
+  EXPECT_LE(result.codes.largest_step, 1) << result.codes.worst;
+  EXPECT_LE(result.codes.differing, result.codes.codes / 100000) << result.codes.worst;
+  for (const OutputComparison& output : result.outputs) EXPECT_LT(output.judged.max_rel, 1e-5);
+  EXPECT_TRUE(result.pass);
+}
+INSTANTIATE_TEST_SUITE_P(Bits, QuantizedInOnnxRuntime, testing::Values(2, 3, 4, 5, 6, 7, 8));
+
+/// Integer kernels for Add and pools round in another order than the float simulation: codes on an edge may
+/// differ by one.
+TEST(QuantizedProfiles, Int8ProfileDiffersOnlyOnEdges) {
+  LITHE_NEED_ONNX_RUNTIME();
+  const ClassifierOptions small{.classes = 10, .image_size = 64, .width = 0.5};
+  for (const Graph& graph : {build_resnet20(), build_mobilenet_v2(small), build_resnet18(small)})
+    for (const int weight_bits : {8, 4}) {
+      const Verification result = export_and_verify(
+          graph, {.weight_bits = weight_bits, .profile = Profile::Int8, .report_samples = 0});
+      EXPECT_LE(result.codes.largest_step, 1) << graph.name << " " << result.codes.worst;
+      EXPECT_LT(result.codes.differing, result.codes.codes / 10000) << graph.name;
+      EXPECT_TRUE(result.pass) << graph.name << " " << result.codes.worst;
+    }
+}
+
+TEST(QuantizedProfiles, FourBitStorageGivesTheSameOutputs) {
+  LITHE_NEED_ONNX_RUNTIME();
+  const Verification result = export_and_verify(build_resnet20(), {.weight_bits = 4,
+                                                                   .activation_bits = 8,
+                                                                   .opset = 21,
+                                                                   .weight_scheme = Scheme::Symmetric,
+                                                                   .report_samples = 0});
+  EXPECT_TRUE(result.pass) << result.codes.worst;
+}
+
+}  // namespace
+}  // namespace lithe
