@@ -13,8 +13,7 @@
 namespace lithe {
 namespace {
 
-constexpr std::int64_t kMaxFoldedBytes = 64 << 20;   // a larger result is computed anew in every run
-constexpr std::int64_t kPackedWeightSize = 100'000;  // below, oneDNN reorders weights in no time (measured)
+constexpr std::int64_t kMaxFoldedBytes = 64 << 20;  // a larger result is computed anew in every run
 
 bool is_random(const Node& node) {
   constexpr std::array kRandom{"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike",
@@ -93,7 +92,7 @@ class Fuser {
     each("Sigmoid", &Fuser::silu);
     each("MatMul", &Fuser::linear);
     each("QuantizeLinear", &Fuser::fake_quantize);
-    if (options.channels_last && scope_.device.is_cpu() && at::hasMKLDNN()) each("Conv", &Fuser::packed_conv);
+    if (options.channels_last && scope_.device.is_cpu() && at::hasMKLDNN()) block_layout();
   }
 
   void write(std::deque<Node>& nodes) {
@@ -395,29 +394,57 @@ class Fuser {
     return true;
   }
 
-  /// A convolution with many weights -> one whose weights are laid out for oneDNN once and for all.
-  bool packed_conv(std::size_t i) {
-    Node& node = nodes_[i];
+  /// Convolutions that oneDNN can run in its own blocked layout.
+  bool can_block(const Node& node) const {
+    if (!node.is("Conv") || node.attr("auto_pad", "NOTSET") != "NOTSET") return false;
     const at::Tensor* weight = constant(node.input(1));
-    if (!weight || weight->dim() != 4 || weight->scalar_type() != at::kFloat ||
-        weight->numel() < kPackedWeightSize)
-      return false;
-    if (node.attr("group", std::int64_t{1}) != 1 || node.attr("auto_pad", "NOTSET") != "NOTSET") return false;
+    if (!weight || weight->dim() != 4 || weight->scalar_type() != at::kFloat) return false;
     const auto pads = node.attr("pads", std::vector<std::int64_t>(4, 0));
-    const auto strides = node.attr("strides", std::vector<std::int64_t>(2, 1)),
-               dilations = node.attr("dilations", std::vector<std::int64_t>(2, 1));
-    if (pads.size() != 4 || pads[0] != pads[2] || pads[1] != pads[3] || pads[0] < 0 || pads[1] < 0 ||
-        strides.size() != 2 || dilations.size() != 2)
-      return false;
-    const std::vector<std::int64_t> padding{pads[0], pads[1]};
-    const std::string packed = add_constant(
-        node.output(0), "packed",
-        at::mkldnn_reorder_conv2d_weight(weight->contiguous().to_mkldnn(), padding, strides, dilations, 1));
+    return pads.size() == 4 && pads[0] == pads[2] && pads[1] == pads[3] && pads[0] >= 0 && pads[1] >= 0 &&
+           node.attr("strides", std::vector<std::int64_t>(2, 1)).size() == 2 &&
+           node.attr("dilations", std::vector<std::int64_t>(2, 1)).size() == 2 &&
+           node.attr("group", std::int64_t{1}) >= 1;
+  }
+
+  /// Chains of convolutions, additions, ReLUs and pools stay in oneDNN's blocked layout, which is faster than
+  /// channels-last; everything else gets plain tensors (see Program).
+  void block_layout() {
+    std::vector<bool> eligible(nodes_.size(), false), blocked(nodes_.size(), false);
+    for (std::size_t i = 0; i < nodes_.size(); ++i) eligible[i] = !dead_[i] && can_block(nodes_[i]);
+    const auto stays = [&](const std::string& name) {
+      const auto found = readers_.find(name);
+      if (kept_.contains(name) || found == readers_.end()) return false;
+      return std::all_of(found->second.begin(), found->second.end(),
+                         [&](std::size_t i) { return eligible[i] || takes_blocked(nodes_[i]); });
+    };
+    const auto comes_blocked = [&](const std::string& name) {
+      const auto found = producer_.find(name);
+      return found != producer_.end() && blocked[found->second];
+    };
+    for (std::size_t i = 0; i < nodes_.size(); ++i) {
+      if (dead_[i]) continue;
+      const Node& node = nodes_[i];
+      if (eligible[i])
+        blocked[i] = comes_blocked(node.input(0)) || stays(node.output(0));
+      else
+        blocked[i] = takes_blocked(node) && !node.is("GlobalAveragePool") && comes_blocked(node.input(0));
+    }
+    for (std::size_t i = 0; i < nodes_.size(); ++i)
+      if (eligible[i] && blocked[i]) use_blocked(nodes_[i]);
+  }
+
+  void use_blocked(Node& node) {
+    const at::Tensor weight = *constant(node.input(1));
+    const auto pads = node.attr("pads", std::vector<std::int64_t>(4, 0));
+    const std::int64_t groups = node.attr("group", std::int64_t{1});
+    const at::Tensor packed = at::mkldnn_reorder_conv2d_weight(
+        weight.contiguous().to_mkldnn(), std::vector<std::int64_t>{pads[0], pads[1]},
+        node.attr("strides", std::vector<std::int64_t>(2, 1)),
+        node.attr("dilations", std::vector<std::int64_t>(2, 1)), groups);
     node.domain = kFusedDomain;
-    node.inputs[1] = packed;
-    node.attributes["kernel_shape"] = std::vector<std::int64_t>{weight->size(2), weight->size(3)};
-    node.attributes["channels"] = weight->size(1);
-    return true;
+    node.inputs[1] = add_constant(node.output(0), "packed", packed);
+    node.attributes["kernel_shape"] = std::vector<std::int64_t>{weight.size(2), weight.size(3)};
+    node.attributes["channels"] = weight.size(1) * groups;
   }
 
   const Program::Source& source_;
@@ -431,6 +458,19 @@ class Fuser {
 };
 
 }  // namespace
+
+bool takes_blocked(const Node& node) {
+  if (node.is("MaxPool")) {
+    const auto pads = node.attr("pads", std::vector<std::int64_t>{});
+    const auto dilations = node.attr("dilations", std::vector<std::int64_t>{});
+    return node.output(1).empty() && node.attr("auto_pad", "NOTSET") == "NOTSET" &&
+           node.attr("ceil_mode", std::int64_t{0}) == 0 &&
+           (pads.empty() || (pads.size() == 4 && pads[0] == pads[2] && pads[1] == pads[3])) &&
+           std::all_of(dilations.begin(), dilations.end(), [](std::int64_t d) { return d == 1; });
+  }
+  return node.is("Relu") || node.is("Add") || node.is("GlobalAveragePool") ||
+         (node.domain == kFusedDomain && node.op_type == "Conv");
+}
 
 Fused fuse(const Program::Source& source, const Scope& scope, const FuseOptions& options) {
   const at::NoGradGuard no_grad;

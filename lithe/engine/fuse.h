@@ -21,6 +21,9 @@ inline constexpr const char* kFusedDomain = "lithe.fused";
 /// The kernels behind those nodes.
 const OpRegistry& fused_ops();
 
+/// Whether a node of a fused graph also takes tensors in oneDNN's blocked layout; others need them plain.
+bool takes_blocked(const Node& node);
+
 struct Fused {
   std::deque<Node> nodes;
   std::map<std::string, at::Tensor> constants;  // computed here, in addition to the graph's

@@ -124,7 +124,7 @@ std::vector<at::Tensor> fake_quantize(const OpCall& call) {
   return {y.mul_(step)};
 }
 
-std::vector<at::Tensor> packed_conv(const OpCall& call) {
+std::vector<at::Tensor> blocked_conv(const OpCall& call) {
   const at::Tensor& x = call.input(0);
   const std::int64_t channels = call.node.attr("channels", std::int64_t{0});
   if (x.dim() != 4 || x.size(1) != channels)
@@ -135,9 +135,56 @@ std::vector<at::Tensor> packed_conv(const OpCall& call) {
   for (std::size_t i = 0; i < 2; ++i)
     if (window.output(i, x.size(static_cast<std::int64_t>(i) + 2), false) < 1)
       fail("{}: the input {} is smaller than the kernel", describe(call.node), format_shape(x.sizes().vec()));
-  const at::Tensor bias = call.optional(2);
-  return {at::mkldnn_convolution(x.contiguous(at::MemoryFormat::ChannelsLast), call.input(1), bias,
-                                 window.pads_begin, window.strides, window.dilations, 1)};
+  return {at::mkldnn_convolution(x.is_mkldnn() ? x : x.contiguous().to_mkldnn(), call.input(1),
+                                 call.optional(2), window.pads_begin, window.strides, window.dilations,
+                                 call.node.attr("group", std::int64_t{1}))};
+}
+
+at::Tensor plain(const at::Tensor& x) {
+  return x.is_mkldnn() ? x.to_dense() : x;
+}
+
+/// The standard operator on plain copies of blocked inputs.
+std::vector<at::Tensor> on_plain(const OpCall& call, OpFunction run) {
+  std::vector<at::Tensor> inputs;
+  for (const at::Tensor& input : call.inputs) inputs.push_back(input.defined() ? plain(input) : input);
+  OpCall copy = call;
+  copy.inputs = inputs;
+  return run(copy);
+}
+
+std::vector<at::Tensor> relu(const OpCall& call) {
+  if (!call.input(0).is_mkldnn()) return unary<relu_in_place>(call);
+  if (call.inputs[0].use_count() > 1) return {at::relu(call.inputs[0])};
+  at::Tensor x = call.inputs[0];
+  return {at::relu_(x)};
+}
+
+std::vector<at::Tensor> add(const OpCall& call) {
+  const at::Tensor &a = call.input(0), &b = call.input(1);
+  if (!a.is_mkldnn() && !b.is_mkldnn()) return binary<Arithmetic::Add>(call);
+  if (!a.is_mkldnn() || !b.is_mkldnn() || a.sizes() != b.sizes()) return on_plain(call, standard);
+  if (a.use_count() == 1) return {a.add_(b)};
+  if (b.use_count() == 1) return {b.add_(a)};
+  return {at::add(a, b)};
+}
+
+std::vector<at::Tensor> max_pool(const OpCall& call) {
+  const at::Tensor& x = call.input(0);
+  if (!x.is_mkldnn()) return standard(call);
+  const Window window = read_window(call, spatial_attr(call, "kernel_shape", 2, 1), {x.size(2), x.size(3)});
+  for (std::size_t i = 0; i < 2; ++i)
+    if (window.output(i, x.size(static_cast<std::int64_t>(i) + 2), false) < 1 ||
+        2 * window.pads_begin[i] > window.kernel[i])
+      return on_plain(call, standard);
+  return {
+      at::mkldnn_max_pool2d(x, window.kernel, window.strides, window.pads_begin, window.dilations, false)};
+}
+
+std::vector<at::Tensor> global_average_pool(const OpCall& call) {
+  const at::Tensor& x = call.input(0);
+  if (!x.is_mkldnn()) return standard(call);
+  return {at::mkldnn_adaptive_avg_pool2d(x, {1, 1}).to_dense()};
 }
 
 }  // namespace
@@ -145,19 +192,21 @@ std::vector<at::Tensor> packed_conv(const OpCall& call) {
 const OpRegistry& fused_ops() {
   static const OpRegistry registry = [] {
     OpRegistry all;
-    all.add("Conv", packed_conv, 1, 1, kFusedDomain);
+    all.add("Conv", blocked_conv, 1, 1, kFusedDomain);
     all.add("FakeQuantize", fake_quantize, 1, 1, kFusedDomain);
     all.add("Gelu", gelu, 1, 1, kFusedDomain);
     all.add("LayerNorm", layer_norm, 1, 1, kFusedDomain);
     all.add("Linear", linear, 1, 1, kFusedDomain);
     all.add("Silu", silu, 1, 1, kFusedDomain);
-    all.add("Add", binary<Arithmetic::Add>);
+    all.add("Add", add);
     all.add("Sub", binary<Arithmetic::Sub>);
     all.add("Mul", binary<Arithmetic::Mul>);
     all.add("Div", binary<Arithmetic::Div>);
     all.add("Clip", clip);
+    all.add("MaxPool", max_pool);
+    all.add("GlobalAveragePool", global_average_pool);
     all.add("MatMul", matmul);
-    all.add("Relu", unary<relu_in_place>);
+    all.add("Relu", relu);
     all.add("Sigmoid", unary<sigmoid_in_place>);
     all.add("Sqrt", unary<sqrt_in_place>);
     all.add("Tanh", unary<tanh_in_place>);

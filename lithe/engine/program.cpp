@@ -192,6 +192,8 @@ void Program::compile(const Node& node, const Source& source, const Scope& scope
     step.packs_weight = std::any_of(constants_.begin(), constants_.end(),
                                     [&](const auto& constant) { return constant.first == weight; });
   }
+  step.plain_only = !takes_blocked(node);
+  has_blocked_ = has_blocked_ || (node.domain == kFusedDomain && node.op_type == "Conv");
   steps_.push_back(std::move(step));
 }
 
@@ -221,8 +223,17 @@ std::vector<at::Tensor> Program::run(std::vector<at::Tensor> arguments, const Ru
   for (std::size_t i = 0; i < inputs_.size() && i < arguments.size(); ++i)
     frame[static_cast<std::size_t>(inputs_[i])] = std::move(arguments[i]);
   for (const auto& [slot, tensor] : constants_) frame[static_cast<std::size_t>(slot)] = *tensor;
+  const auto make_plain = [&](int slot) {
+    if (slot < 0) return;
+    at::Tensor& value = frame[static_cast<std::size_t>(slot)];
+    if (value.defined() && value.is_mkldnn()) value = value.to_dense();
+  };
   std::vector<at::Tensor> inputs;
   for (const Step& step : steps_) {
+    if (has_blocked_ && step.plain_only) {
+      std::for_each(step.inputs.begin(), step.inputs.end(), make_plain);
+      for (const auto& captured : step.captured) std::for_each(captured.begin(), captured.end(), make_plain);
+    }
     inputs.assign(step.inputs.size(), at::Tensor());
     for (std::size_t i = 0; i < step.inputs.size(); ++i) {
       if (step.inputs[i] < 0) continue;
@@ -242,6 +253,7 @@ std::vector<at::Tensor> Program::run(std::vector<at::Tensor> arguments, const Ru
     }
     for (const int slot : step.release) frame[static_cast<std::size_t>(slot)].reset();
   }
+  if (has_blocked_) std::for_each(outputs_.begin(), outputs_.end(), make_plain);
   std::vector<at::Tensor> outputs;
   for (const int slot : outputs_)
     outputs.push_back(slot < 0 ? at::Tensor() : frame[static_cast<std::size_t>(slot)]);

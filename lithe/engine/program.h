@@ -88,6 +88,7 @@ class Program {
     Kind kind = Kind::Op;
     OpFunction run = nullptr;
     std::int64_t opset = 0;
+    bool plain_only = false;       // inputs in a blocked layout are made plain first
     bool packs_weight = false;     // a convolution whose weight is a constant
     std::vector<int> inputs;       // slots; -1: left out
     std::vector<DType> types;      // declared, of the inputs
@@ -109,6 +110,7 @@ class Program {
   std::unordered_map<std::string, int> slots_;
   std::vector<std::string> names_;  // by slot
   std::vector<Step> steps_;
+  bool has_blocked_ = false;           // some values may be in oneDNN's blocked layout
   std::vector<int> inputs_, outputs_;  // slots
   std::vector<std::string> captures_;
   std::vector<std::pair<int, const at::Tensor*>> constants_;
