@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <numeric>
 #include <optional>
 #include <unordered_map>
 
@@ -429,8 +430,52 @@ class Fuser {
       else
         blocked[i] = takes_blocked(node) && !node.is("GlobalAveragePool") && comes_blocked(node.input(0));
     }
+    drop_small_regions(eligible, blocked);
     for (std::size_t i = 0; i < nodes_.size(); ++i)
       if (eligible[i] && blocked[i]) use_blocked(nodes_[i]);
+  }
+
+  /// Every value that enters or leaves a blocked region is converted: regions of few convolutions do not pay.
+  void drop_small_regions(const std::vector<bool>& eligible, std::vector<bool>& blocked) const {
+    constexpr std::size_t kConvolutionsPerConversion = 3;
+    std::vector<std::size_t> parent(nodes_.size());
+    std::iota(parent.begin(), parent.end(), std::size_t{0});
+    const auto root = [&](std::size_t i) {
+      while (parent[i] != i) i = parent[i] = parent[parent[i]];
+      return i;
+    };
+    struct Region {
+      std::size_t convolutions = 0, conversions = 0;
+    };
+    std::vector<Region> regions(nodes_.size());
+    for (const bool counting : {false, true}) {
+      for (std::size_t i = 0; i < nodes_.size(); ++i) {
+        if (!blocked[i]) continue;
+        Region& region = regions[root(i)];
+        if (counting && eligible[i]) ++region.convolutions;
+        for (const std::string& name : nodes_[i].inputs) {
+          const auto found = producer_.find(name);
+          const bool inside = found != producer_.end() && blocked[found->second];
+          if (inside && !counting) parent[root(i)] = root(found->second);
+          if (counting && !inside && !name.empty() && !constant(name)) ++region.conversions;
+        }
+        if (!counting) continue;
+        const std::string& output = nodes_[i].output(0);
+        const auto readers = readers_.find(output);
+        const bool leaves =
+            kept_.contains(output) || readers == readers_.end() ||
+            std::any_of(readers->second.begin(), readers->second.end(), [&](std::size_t reader) {
+              return !blocked[reader] && !takes_blocked(nodes_[reader]);
+            });
+        if (leaves) ++region.conversions;
+      }
+    }
+    std::vector<bool> kept(blocked.size(), false);
+    for (std::size_t i = 0; i < nodes_.size(); ++i) {
+      const Region& region = regions[root(i)];
+      kept[i] = blocked[i] && region.convolutions >= kConvolutionsPerConversion * region.conversions;
+    }
+    blocked = kept;
   }
 
   void use_blocked(Node& node) {
