@@ -1,6 +1,6 @@
 // Calibrated quantisation of real networks: ResNet-20 on CIFAR-10 and MobileNetV2 on ImageNet pictures, every
 // method at 8, 4 and 2 bits, measured in the engine and in stock ONNX Runtime on the exported file.
-//   ptq_real [--tier smoke|small] [--data-root DIR] [--threads N]
+//   ptq_real [--tier smoke|small] [--data-root DIR] [--threads N] [--only resnet|mobilenet]
 // The data are not part of the project: DIR (default: the environment variable LITHE_DATA) holds
 // models/resnet20_cifar10.onnx, cifar10/{train_25000,test_5000}.bin, models/mobilenet_v2_imagenet.onnx and
 // imagenet/*.jpg with labels.tsv. What is absent is skipped with a message.
@@ -39,10 +39,10 @@ struct Tier {
   std::int64_t calibration, test, runtime_test;  // samples of CIFAR-10; runtime_test: in ONNX Runtime
   std::int64_t pictures;                         // ImageNet pictures to calibrate on, and as many to test
   std::vector<std::pair<int, int>> bits;
-  bool extras;  // bias correction and equalisation
+  bool all_methods;  // also percentile, bias correction and equalisation
 };
 
-const Tier kSmoke{1, 64, 200, 100, 12, {{8, 8}, {2, 4}}, false};
+const Tier kSmoke{1, 64, 128, 128, 8, {{8, 8}, {2, 4}}, false};
 const Tier kSmall{3, 512, 2000, 500, 64, {{8, 8}, {4, 4}, {4, 8}, {2, 4}, {2, 2}}, true};
 
 struct Setting {
@@ -85,10 +85,9 @@ void measure(const Subject& subject, const Tier& tier, bool with_runtime, int th
   fmt::print("float network: {:.2f}\n", score(subject, subject.graph, exact, exact, subject.test, threads));
   fmt::print("{:<10} {:<26} {:>16} {:>16} {:>16} {:>10} {:>8}\n", "bits", "method", "engine",
              fmt::format("engine, {}", subject.runtime_test->size()), "ORT, the same", "KB", "seconds");
-  std::vector<Setting> settings{{"min-max", QuantizeMethod::MinMax},
-                                {"percentile 99.99", QuantizeMethod::Percentile},
-                                {"mse", QuantizeMethod::Mse}};
-  if (tier.extras) {
+  std::vector<Setting> settings{{"min-max", QuantizeMethod::MinMax}, {"mse", QuantizeMethod::Mse}};
+  if (tier.all_methods) {
+    settings.insert(settings.begin() + 1, {"percentile 99.99", QuantizeMethod::Percentile});
     settings.push_back({"mse + bias correction", QuantizeMethod::Mse, false, true});
     settings.push_back({"mse + equalisation", QuantizeMethod::Mse, true, false});
   }
@@ -190,7 +189,7 @@ std::optional<Subject> mobilenet(const fs::path& root, const Tier& tier) {
 
 int main(int argc, char** argv) {
   Tier tier = kSmall;
-  std::string root = std::getenv("LITHE_DATA") ? std::getenv("LITHE_DATA") : "";
+  std::string only, root = std::getenv("LITHE_DATA") ? std::getenv("LITHE_DATA") : "";
   int threads = 2;
   try {
     for (int i = 1; i + 1 < argc; i += 2) {
@@ -201,9 +200,13 @@ int main(int argc, char** argv) {
         root = value;
       else if (flag == "--threads" && std::atoi(value.c_str()) > 0)
         threads = std::atoi(value.c_str());
+      else if (flag == "--only" && (value == "resnet" || value == "mobilenet"))
+        only = value;
       else
-        fail("unknown: {} {}; usage: ptq_real [--tier smoke|small] [--data-root DIR] [--threads N]", flag,
-             value);
+        fail(
+            "unknown: {} {}; usage: ptq_real [--tier smoke|small] [--data-root DIR] [--threads N] [--only "
+            "resnet|mobilenet]",
+            flag, value);
     }
     if (argc % 2 == 0) fail("'{}' needs a value", argv[argc - 1]);
     at::set_num_threads(threads);
@@ -211,8 +214,10 @@ int main(int argc, char** argv) {
     std::string reason;
     const bool with_runtime = OnnxRuntime::available(&reason);
     if (!with_runtime) fmt::print("without ONNX Runtime: {}\n", reason);
-    if (const auto subject = resnet(root, tier)) measure(*subject, tier, with_runtime, threads);
-    if (const auto subject = mobilenet(root, tier)) measure(*subject, tier, with_runtime, threads);
+    if (only != "mobilenet")
+      if (const auto subject = resnet(root, tier)) measure(*subject, tier, with_runtime, threads);
+    if (only != "resnet")
+      if (const auto subject = mobilenet(root, tier)) measure(*subject, tier, with_runtime, threads);
   } catch (const Error& error) {
     fmt::print(stderr, "ptq_real: {}\n", error.what());
     return error.kind() == ErrorKind::Input ? 2 : 1;
