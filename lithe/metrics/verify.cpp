@@ -26,6 +26,15 @@ std::vector<ValueInfo> quantized_values(const Graph& graph) {
   return values;
 }
 
+/// Means of few codes lie exactly between two codes all the time, and kernels round such ties differently.
+bool is_mean(const Graph& graph, const GraphIndex& index, const std::string& quantized) {
+  const int quantizer = index.producer(quantized);
+  const int maker = index.producer(graph.nodes[static_cast<std::size_t>(quantizer)].inputs[0]);
+  if (maker < 0) return false;
+  const Node& node = graph.nodes[static_cast<std::size_t>(maker)];
+  return node.is("GlobalAveragePool") || node.is("AveragePool") || node.is("ReduceMean");
+}
+
 const at::Tensor& same_shape(const at::Tensor& value, const at::Tensor& reference, const std::string& model,
                              const std::string& name) {
   if (value.sizes() != reference.sizes())
@@ -73,12 +82,14 @@ Verification verify(Executor& executor, const std::filesystem::path& model, cons
     write_onnx(open, folder.path() / "open.onnx");
     Feeds codes = OnnxRuntime(folder.path() / "open.onnx", session).run(feeds);
     for (const ValueInfo& value : quantized) with_codes[value.name] = codes.at(value.name);
+    const GraphIndex index(graph);
     for (const ValueInfo& value : quantized) {
+      const double tolerance = is_mean(graph, index, value.name) ? 1.0 : options.code_tolerance;
       Feeds before = with_codes;
       before.erase(value.name);
       const at::Tensor recomputed = executor.run(before, {value.name}).at(value.name).to(at::kCPU);
       compare_codes(value.name, same_shape(recomputed, codes.at(value.name), model.string(), value.name),
-                    codes.at(value.name), options.code_tolerance, result.codes);
+                    codes.at(value.name), tolerance, result.codes);
     }
   }
 

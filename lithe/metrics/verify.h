@@ -16,7 +16,8 @@ struct VerifyOptions {
   std::string optimization = "all";
   /// Largest difference allowed, relative to the output's largest value.
   double tolerance = 1e-3;
-  /// Share of the codes of a quantised value that may differ, each by one step.
+  /// Share of the codes of a quantised value that may differ, each by one step; means of few codes, which lie
+  /// between two codes all the time, may differ everywhere.
   double code_tolerance = 1e-2;
 };
 

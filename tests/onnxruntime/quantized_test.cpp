@@ -52,7 +52,7 @@ TEST(QuantizedProfiles, Int8ProfileDiffersOnlyOnEdges) {
       const Verification result = export_and_verify(
           graph, {.weight_bits = weight_bits, .profile = Profile::Int8, .report_samples = 0});
       EXPECT_LE(result.codes.largest_step, 1) << graph.name << " " << result.codes.worst;
-      EXPECT_LT(result.codes.differing, result.codes.codes / 10000) << graph.name;
+      EXPECT_LT(result.codes.differing, result.codes.codes / 1000) << graph.name;
       EXPECT_TRUE(result.pass) << graph.name << " " << result.codes.worst;
     }
 }
