@@ -164,7 +164,7 @@ void run_quantize(QuantizeFlags& flags) {
   keep_preprocess(quantized.graph, preprocess);
   write_onnx(quantized.graph, call.options.output);
 
-  const EvaluateOptions scoring{.batch = flags.batch,
+  const EvaluateOptions scoring{.batch = quantized.batch,
                                 .threads = call.threads(),
                                 .limit = limit,
                                 .seed = call.options.seed,

@@ -6,6 +6,7 @@
 
 #include "lithe/base/error.h"
 #include "lithe/ops/registry.h"
+#include "lithe/quantize/batches.h"
 #include "lithe/quantize/bias_correction.h"
 #include "lithe/quantize/calibration.h"
 #include "lithe/quantize/equalization.h"
@@ -178,7 +179,7 @@ Graph prepare_for_quantization(const Graph& model, const DatasetPtr& calibration
   if (graph.opset() > options.opset && !options.raise_opset)
     fail("the model is of opset {} and cannot be lowered to {}; ask for --opset {} or newer", graph.opset(),
          options.opset, graph.opset());
-  RewriteGuard guard(model, calibration);
+  RewriteGuard guard(model, calibration, std::min<std::int64_t>(8, options.batch));
   simplify(graph);
   upgrade_opset(graph, std::max(options.opset, graph.opset()));
   guard.check(graph, "simplification and opset conversion", 1e-4);
@@ -202,12 +203,16 @@ Graph prepare_for_quantization(const Graph& model, const DatasetPtr& calibration
   return graph;
 }
 
-Quantized quantize(const Graph& model, const DatasetPtr& calibration, const QuantizeOptions& options,
+Quantized quantize(const Graph& model, const DatasetPtr& calibration, const QuantizeOptions& wanted,
                    Progress& progress) {
-  check(options);
+  check(wanted);
   if (!calibration || calibration->size() == 0) fail("the calibration data hold no sample");
   const at::NoGradGuard no_grad;
   Quantized result;
+  QuantizeOptions options = wanted;
+  options.batch = result.batch = usable_batch(model, calibration, wanted.batch);
+  if (options.batch != wanted.batch)
+    result.notes.push_back("the model runs single samples only, although it declares its batch free");
   Graph graph = prepare_for_quantization(model, calibration, options, result.notes);
 
   QdqPlan plan{.layers = find_layers(graph, &result.notes)};
@@ -274,7 +279,10 @@ Quantized quantize(const Graph& model, const DatasetPtr& calibration, const Quan
     const std::string logits = result.graph.outputs.at(0).name;
     outputs.push_back(logits);
     const auto sqnr = measure_sqnr(result.reference, result.graph, outputs, calibration,
-                                   {.samples = options.report_samples, .threads = options.threads}, progress);
+                                   {.samples = options.report_samples,
+                                    .batch = std::min<std::int64_t>(8, options.batch),
+                                    .threads = options.threads},
+                                   progress);
     for (std::size_t i = 0; i < result.layers.size(); ++i)
       result.layers[i].sqnr_db = sqnr.at(plan.layers[i].output);
     result.output_sqnr_db = sqnr.at(logits);

@@ -89,6 +89,7 @@ struct Quantized {
   PlacementStyle placement = PlacementStyle::Academic;
   ReduceRange reduce_range = ReduceRange::Off;
   std::int64_t samples = 0;        // used in calibration
+  std::int64_t batch = 0;          // samples in one run that the model takes
   std::vector<std::string> notes;  // what was done or left undone and why, one line each
 };
 

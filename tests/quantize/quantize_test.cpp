@@ -254,6 +254,20 @@ TEST(Quantize, TransformersKeepProductsOfActivationsInFloat) {
   EXPECT_GT(deploy.activations.size(), academic.activations.size());
 }
 
+TEST(Quantize, BatchesBakedIntoAConstantAreNoticed) {
+  Graph graph;
+  graph.inputs = {image("x", {-1, 4})};
+  graph.outputs = {{.name = "y", .dtype = DType::Float32}};
+  graph.constants["shape"] = TensorData::from<std::int64_t>({2}, {1, 4});
+  graph.constants["w"] = random_data({4, 3}, 1);
+  graph.nodes = {make("Reshape", "r", {"x", "shape"}), make("MatMul", "y", {"r", "w"})};
+  Progress silent;
+  const Quantized quantized = quantize(graph, random_dataset({20, 4}, 3), {}, silent);
+  EXPECT_EQ(quantized.batch, 1);
+  EXPECT_THAT(quantized.notes, testing::Contains(HasSubstr("single samples only")));
+  EXPECT_GT(sqnr(quantized), 20);
+}
+
 TEST(Quantize, ContradictionsAreRefused) {
   const Graph graph = small_resnet();
   EXPECT_THAT(message(graph, {.activation_bits = 4, .profile = Profile::Int8}), HasSubstr("profile int8"));
