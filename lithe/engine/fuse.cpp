@@ -504,6 +504,11 @@ class Fuser {
 
 }  // namespace
 
+std::string describe_fused(const Node& node) {
+  if (node.domain != kFusedDomain) return describe(node);
+  return describe(Node{.name = node.name, .op_type = node.op_type, .outputs = node.outputs});
+}
+
 bool takes_blocked(const Node& node) {
   if (node.is("MaxPool")) {
     const auto pads = node.attr("pads", std::vector<std::int64_t>{});

@@ -24,6 +24,9 @@ const OpRegistry& fused_ops();
 /// Whether a node of a fused graph also takes tensors in oneDNN's blocked layout; others need them plain.
 bool takes_blocked(const Node& node);
 
+/// `describe` for messages: a fused node is named after the operator whose place it takes.
+std::string describe_fused(const Node& node);
+
 struct Fused {
   std::deque<Node> nodes;
   std::map<std::string, at::Tensor> constants;  // computed here, in addition to the graph's

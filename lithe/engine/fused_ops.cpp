@@ -128,13 +128,14 @@ std::vector<at::Tensor> blocked_conv(const OpCall& call) {
   const at::Tensor& x = call.input(0);
   const std::int64_t channels = call.node.attr("channels", std::int64_t{0});
   if (x.dim() != 4 || x.size(1) != channels)
-    fail("{}: the input {} does not have {} channels", describe(call.node), format_shape(x.sizes().vec()),
-         channels);
+    fail("{}: the input {} does not have {} channels", describe_fused(call.node),
+         format_shape(x.sizes().vec()), channels);
   const Window window =
       read_window(call, call.node.attr("kernel_shape", std::vector<std::int64_t>{}), {x.size(2), x.size(3)});
   for (std::size_t i = 0; i < 2; ++i)
     if (window.output(i, x.size(static_cast<std::int64_t>(i) + 2), false) < 1)
-      fail("{}: the input {} is smaller than the kernel", describe(call.node), format_shape(x.sizes().vec()));
+      fail("{}: the input {} is smaller than the kernel", describe_fused(call.node),
+           format_shape(x.sizes().vec()));
   return {at::mkldnn_convolution(x.is_mkldnn() ? x : x.contiguous().to_mkldnn(), call.input(1),
                                  call.optional(2), window.pads_begin, window.strides, window.dilations,
                                  call.node.attr("group", std::int64_t{1}))};
@@ -163,7 +164,9 @@ std::vector<at::Tensor> relu(const OpCall& call) {
 std::vector<at::Tensor> add(const OpCall& call) {
   const at::Tensor &a = call.input(0), &b = call.input(1);
   if (!a.is_mkldnn() && !b.is_mkldnn()) return binary<Arithmetic::Add>(call);
-  if (!a.is_mkldnn() || !b.is_mkldnn() || a.sizes() != b.sizes()) return on_plain(call, standard);
+  if (a.sizes() != b.sizes()) return on_plain(call, standard);
+  if (!a.is_mkldnn()) return {at::add(b, a.contiguous().to_mkldnn())};
+  if (!b.is_mkldnn()) return {at::add(a, b.contiguous().to_mkldnn())};
   if (a.use_count() == 1) return {a.add_(b)};
   if (b.use_count() == 1) return {b.add_(a)};
   return {at::add(a, b)};

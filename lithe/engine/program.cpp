@@ -23,13 +23,6 @@ std::string format_inputs(const std::vector<at::Tensor>& inputs) {
   return text;
 }
 
-/// Fused nodes are named after the operator whose place they take.
-std::string describe_to_user(const Node& node) {
-  if (node.domain != kFusedDomain) return describe(node);
-  Node plain{.name = node.name, .op_type = node.op_type, .outputs = node.outputs};
-  return describe(plain);
-}
-
 std::string first_line(const std::string& text) {
   return text.substr(0, text.find('\n'));
 }
@@ -301,14 +294,14 @@ std::vector<at::Tensor> Program::execute(const Step& step, std::vector<at::Tenso
     const std::string reason = first_line(error.what_without_backtrace());
     if (reason.find("can't allocate") != std::string::npos ||
         reason.find("out of memory") != std::string::npos)
-      fail_system("{} with inputs ({}): {}; use a smaller batch or image", describe_to_user(node),
+      fail_system("{} with inputs ({}): {}; use a smaller batch or image", describe_fused(node),
                   format_inputs(inputs), reason);
-    fail("{} cannot run on inputs ({}): {}", describe_to_user(node), format_inputs(inputs), reason);
+    fail("{} cannot run on inputs ({}): {}", describe_fused(node), format_inputs(inputs), reason);
   } catch (const std::bad_alloc&) {
-    fail_system("{} with inputs ({}): out of memory; use a smaller batch or image", describe_to_user(node),
+    fail_system("{} with inputs ({}): out of memory; use a smaller batch or image", describe_fused(node),
                 format_inputs(inputs));
   } catch (const std::exception& error) {
-    fail("{} cannot run on inputs ({}): {}", describe_to_user(node), format_inputs(inputs),
+    fail("{} cannot run on inputs ({}): {}", describe_fused(node), format_inputs(inputs),
          first_line(error.what()));
   }
 }
