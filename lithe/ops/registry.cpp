@@ -56,6 +56,7 @@ const OpRegistry& op_registry() {
     register_pooling(all);
     register_normalization(all);
     register_linear(all);
+    register_recurrent(all);
     register_image(all);
     register_quantization(all);
     return all;
