@@ -9,6 +9,7 @@
 #include "cli/torch_setup.h"
 #include "cli/verbs.h"
 #include "lithe/base/error.h"
+#include "lithe/base/file.h"
 #include "lithe/graph/cost.h"
 #include "lithe/graph/onnx.h"
 #include "lithe/graph/shape_inference.h"
@@ -154,6 +155,16 @@ void run_quantize(QuantizeFlags& flags) {
   if (call.options.output.empty()) fail("quantize needs -o FILE for the result (or --dry-run)");
   if (flags.calib.empty()) fail("quantize needs --calib DATA to observe activations on (or --dry-run)");
   const Graph model = read_onnx(call.options.model);
+  std::error_code missing;
+  if (std::filesystem::equivalent(call.options.model, call.options.output, missing))
+    fail("-o {} is the model itself, which would be lost; give another file", call.options.output);
+  // What would stop the writing is better known before the work than after it.
+  AtomicFile(call.options.output);
+  if (!call.options.report.empty()) {
+    std::error_code refused;
+    std::filesystem::create_directories(call.options.report, refused);
+    if (refused) fail("--report {}: cannot create the folder: {}", call.options.report, refused.message());
+  }
   const Preprocess preprocess = preprocess_for(call.options.model, model, flags.preprocess);
   const std::int64_t limit = call.options.limit > 0 ? call.options.limit : -1;
   const std::int64_t wanted = limit > 0 ? std::min(limit, flags.calib_samples) : flags.calib_samples;
@@ -162,7 +173,6 @@ void run_quantize(QuantizeFlags& flags) {
 
   Quantized quantized = quantize(model, calib, options, call.progress());
   keep_preprocess(quantized.graph, preprocess);
-  write_onnx(quantized.graph, call.options.output);
 
   const EvaluateOptions scoring{.batch = quantized.batch,
                                 .threads = call.threads(),
@@ -176,8 +186,6 @@ void run_quantize(QuantizeFlags& flags) {
   if (data) summary.before = evaluate(model, runner(original), scored, scoring);
   summary.after = evaluate(quantized.graph, runner(result), scored, scoring, runner(original));
   if (!data) summary.after.top1 = summary.after.top5 = summary.after.loss = std::nullopt;
-  summary.bytes_before = static_cast<std::int64_t>(std::filesystem::file_size(call.options.model));
-  summary.bytes_after = static_cast<std::int64_t>(std::filesystem::file_size(call.options.output));
   for (const int bits : sweep) {
     QuantizeOptions other = options;
     other.weight_bits = bits;
@@ -191,6 +199,10 @@ void run_quantize(QuantizeFlags& flags) {
     summary.sweep.push_back({bits, score});
   }
 
+  write_onnx(quantized.graph, call.options.output);  // after all that can fail for the user's reasons
+  summary.bytes_before = static_cast<std::int64_t>(std::filesystem::file_size(call.options.model));
+  summary.bytes_after = static_cast<std::int64_t>(std::filesystem::file_size(call.options.output));
+
   std::vector<std::string> files{call.options.output};
   const json object = result_json(quantized, summary);
   if (!call.options.report.empty()) {
@@ -201,6 +213,7 @@ void run_quantize(QuantizeFlags& flags) {
   call.say("{}", layer_table(quantized));
   for (const std::string& note : quantized.notes) call.say("note: {}", note);
   call.say("\n{}", summary_table(quantized, summary));
+  for (const std::string& file : files) call.say("wrote {}", file);
   call.finish(object, files);
 }
 

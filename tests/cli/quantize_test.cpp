@@ -84,6 +84,16 @@ TEST_F(QuantizeTool, BadFlagsAreNamed) {
   EXPECT_TRUE(nothing_written());
 }
 
+TEST_F(QuantizeTool, TheModelIsNotOverwritten) {
+  const fs::path model = folder_.path() / "model.onnx";
+  fs::copy_file(kDigits, model);
+  const std::string before = read_text_file(model);
+  expect_user_error(run_lithe("quantize " + model.string() + kCalibration + " -o " +
+                              (folder_.path() / "." / "model.onnx").string()),
+                    "is the model itself");
+  EXPECT_EQ(read_text_file(model), before);
+}
+
 TEST_F(QuantizeTool, BadCalibrationDataAreNamed) {
   const fs::path empty = folder_.path() / "empty", broken = folder_.path() / "broken";
   fs::create_directory(empty);
@@ -94,6 +104,41 @@ TEST_F(QuantizeTool, BadCalibrationDataAreNamed) {
   expect_user_error(run_lithe(base + broken.string()), "a.png");
   expect_user_error(run_lithe(base + "/nowhere"), "/nowhere");
   expect_user_error(run_lithe(base + (kExamples / "photos").string()), "shape");
+  EXPECT_FALSE(fs::exists(out_));
+}
+
+TEST_F(QuantizeTool, WhatFailsAfterwardsLeavesNoFile) {
+  const std::string photos = (kExamples / "photos").string();
+  expect_user_error(
+      run_lithe("quantize " + kDigits + kCalibration + " --quiet -o " + out_ + " --data " + photos), "shape");
+  expect_user_error(
+      run_lithe("quantize " + kDigits + kCalibration + " -o " + out_ + " --report /proc/report"),
+      "/proc/report");
+  expect_user_error(run_lithe("quantize " + kDigits + kCalibration + " -o " + kDigits), "would be lost");
+  EXPECT_TRUE(nothing_written());
+}
+
+TEST_F(QuantizeTool, IntegerProfileHasEightBitsEverywhere) {
+  const Outcome outcome =
+      run_lithe("quantize " + kDigits + kCalibration +
+                " --limit 32 --activation-bits 4 --bits-for '*=a8' --profile int8 --json -o " + out_);
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  for (const Node& node : read_onnx(out_).nodes) EXPECT_FALSE(node.is("Clip")) << node.name;
+}
+
+TEST_F(QuantizeTool, NanInTheDataIsSaid) {
+  const std::string npy = (folder_.path() / "nan.npy").string();
+  std::string bytes("\x93NUMPY\x01\x00", 8);
+  std::string header = "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1, 20, 20), }";
+  header.resize(118 - 1, ' ');
+  header += '\n';
+  bytes += static_cast<char>(118);
+  bytes += '\0';
+  bytes += header;
+  const float nan = NAN;
+  for (int i = 0; i < 400; ++i) bytes.append(reinterpret_cast<const char*>(&nan), sizeof nan);
+  write_file(npy, bytes);
+  expect_user_error(run_lithe("quantize " + kDigits + " --calib " + npy + " -o " + out_), "check the data");
   EXPECT_FALSE(fs::exists(out_));
 }
 
