@@ -50,7 +50,10 @@ TEST(ControlFlow, BranchesMayReturnOuterValuesAndNest) {
       {"y"});
   Executor run(g);
   const auto result = [&](bool first, bool second) {
-    return run.run({{"x", at::scalar_tensor(-2.f)}, {"first", at::scalar_tensor(first, at::kBool)}, {"second", at::scalar_tensor(second, at::kBool)}})
+    return run
+        .run({{"x", at::scalar_tensor(-2.f)},
+              {"first", at::scalar_tensor(first, at::kBool)},
+              {"second", at::scalar_tensor(second, at::kBool)}})
         .at("y")
         .item<float>();
   };
@@ -84,7 +87,9 @@ TEST(ControlFlow, LoopCountsTrips) {
                   {node("Loop", {"n", "", "x"}, {"y"}, {{"body", shared(body)}})}, {"y"});
   Executor run(g);
   const auto total = [&](std::int64_t n) {
-    return run.run({{"n", at::scalar_tensor(n, at::kLong)}, {"x", at::scalar_tensor(100, at::kLong)}}).at("y").item<std::int64_t>();
+    return run.run({{"n", at::scalar_tensor(n, at::kLong)}, {"x", at::scalar_tensor(100, at::kLong)}})
+        .at("y")
+        .item<std::int64_t>();
   };
   EXPECT_EQ(total(5), 110);
   EXPECT_EQ(total(0), 100);
