@@ -45,13 +45,21 @@ std::string read_text_file(const fs::path& path, std::uint64_t max_bytes) {
   return std::string(file.text());
 }
 
-AtomicFile::AtomicFile(const fs::path& path) : path_(path) {
+AtomicFile::AtomicFile(const fs::path& wanted) : path_(wanted) {
+  std::error_code unresolved;
+  if (fs::is_symlink(wanted, unresolved)) {
+    const fs::path target = fs::weakly_canonical(wanted, unresolved);
+    if (!unresolved) path_ = target;
+  }
+  const fs::path& path = path_;
   fs::path folder = path.parent_path();
   if (folder.empty()) folder = ".";
   std::error_code ignored;
   if (!fs::is_directory(folder, ignored))
     fail("{}: the folder {} does not exist; create it first", path.string(), folder.string());
   if (fs::is_directory(path, ignored)) fail("{}: is a folder, expected a file name", path.string());
+  if (fs::exists(path, ignored) && !fs::is_regular_file(path, ignored))
+    fail("{}: is not a regular file and would be replaced; give another name", path.string());
   std::string pattern = (folder / ("." + path.filename().string() + ".XXXXXX")).string();
   descriptor_ = ::mkostemp(pattern.data(), O_CLOEXEC);
   if (descriptor_ < 0) fail_system("{}: cannot write: {}", path.string(), std::strerror(errno));

@@ -35,7 +35,8 @@ std::string read_text_file(const std::filesystem::path& path, std::uint64_t max_
 
 /// Writes to a temporary file beside `path`; `commit` flushes it to disk and renames it onto `path`.
 /// Without `commit` the destructor removes it, and whatever stood at `path` stays as it was.
-/// Throws Error(Input) if the folder does not exist, Error(System) if the disk refuses.
+/// A symbolic link is written through. Throws Error(Input) if the folder does not exist or something other
+/// than a regular file stands at `path`, Error(System) if the disk refuses.
 class AtomicFile {
  public:
   explicit AtomicFile(const std::filesystem::path& path);

@@ -173,8 +173,10 @@ EqualizationReport equalize(Graph& graph, int max_rounds) {
     const std::string positive = graph.unique_name(old.output(0) + ".positive");
     graph.nodes[clip] = {
         .name = old.name, .op_type = "Relu", .inputs = {old.input(0)}, .outputs = {positive}, .doc = old.doc};
-    graph.nodes.push_back(
-        {.name = old.name + "/cap", .op_type = "Min", .inputs = {positive, cap}, .outputs = {old.output(0)}});
+    graph.nodes.push_back({.name = old.output(0) + "/cap",
+                           .op_type = "Min",
+                           .inputs = {positive, cap},
+                           .outputs = {old.output(0)}});
     ++report.clips_split;
   }
   graph.sort();

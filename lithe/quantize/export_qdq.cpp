@@ -65,8 +65,8 @@ struct Container {
   bool zero_points = false;  // kept as they are; otherwise subtracted from the codes
 };
 
-Container container_of(const QuantizedWeight& weight, std::int64_t opset) {
-  if (opset < kNibbleOpset || weight.bits > 4) return {};
+Container container_of(const QuantizedWeight& weight, std::int64_t opset, bool nibbles) {
+  if (!nibbles || opset < kNibbleOpset || weight.bits > 4) return {};
   const at::Tensor numbers =
       weight.codes - along_axis(weight.quantizer.zero_point, weight.quantizer.axis, weight.codes.dim());
   if (numbers.min().item<float>() >= -8 && numbers.max().item<float>() <= 7) return {DType::Int4, false};
@@ -143,8 +143,8 @@ class Exporter {
     const double scale = activation.quantizer.scale.item<float>();
     const double zero = activation.quantizer.zero_point.item<float>();
     const Limits nibble = limits_of(activation.is_signed ? DType::Int4 : DType::UInt4);
-    const bool nibbles = graph_.opset() >= kNibbleOpset && activation.bits == 4 && codes.low >= nibble.low &&
-                         codes.high <= nibble.high;
+    const bool nibbles = options_.nibbles && graph_.opset() >= kNibbleOpset && activation.bits == 4 &&
+                         codes.low >= nibble.low && codes.high <= nibble.high;
     const DType dtype = nibbles ? (activation.is_signed ? DType::Int4 : DType::UInt4)
                                 : (activation.is_signed ? DType::Int8 : DType::UInt8);
     const Limits limits = limits_of(dtype);
@@ -179,7 +179,7 @@ class Exporter {
   const std::string& dequantized_weight(const QuantizedWeight& weight) {
     const auto key = std::pair{weight.constant, weight.quantizer.axis};
     if (const auto found = weights_.find(key); found != weights_.end()) return found->second;
-    const Container container = container_of(weight, graph_.opset());
+    const Container container = container_of(weight, graph_.opset(), options_.nibbles);
     const Quantizer& quantizer = weight.quantizer;
     const at::Tensor zero =
         container.zero_points ? quantizer.zero_point : at::zeros_like(quantizer.zero_point);
@@ -238,8 +238,8 @@ std::vector<std::uint8_t> pack_nibbles(std::span<const std::int64_t> codes) {
   return bytes;
 }
 
-std::int64_t stored_bytes(const QuantizedWeight& weight, std::int64_t opset) {
-  const DType dtype = container_of(weight, opset).dtype;
+std::int64_t stored_bytes(const QuantizedWeight& weight, std::int64_t opset, bool nibbles) {
+  const DType dtype = container_of(weight, opset, nibbles).dtype;
   const std::int64_t scales = weight.quantizer.scale.numel();
   return packed_bytes(dtype, weight.codes.numel()) + 4 * scales + packed_bytes(dtype, scales);
 }

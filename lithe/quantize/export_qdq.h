@@ -30,7 +30,8 @@ struct QdqPlan {
 
 struct ExportOptions {
   bool integer_bias =
-      false;  // int32 biases of scale s_x * s_w, where weight and input of the layer are quantised
+      false;            // int32 biases of scale s_x * s_w, where weight and input of the layer are quantised
+  bool nibbles = true;  // from opset 21 on, 4-bit containers for what has at most 4 bits
 };
 
 /// The graph with the plan written into it. Its opset must be 13 or newer.
@@ -48,6 +49,6 @@ Graph export_qdq(const Graph& graph, const QdqPlan& plan, const ExportOptions& o
 std::vector<std::uint8_t> pack_nibbles(std::span<const std::int64_t> codes);
 
 /// Bytes that the constants of a quantised weight take in the exported file.
-std::int64_t stored_bytes(const QuantizedWeight& weight, std::int64_t opset);
+std::int64_t stored_bytes(const QuantizedWeight& weight, std::int64_t opset, bool nibbles = true);
 
 }  // namespace lithe

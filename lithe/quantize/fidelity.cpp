@@ -15,6 +15,12 @@ RewriteGuard::RewriteGuard(const Graph& original, const DatasetPtr& data, std::i
                  [&](const Feeds& feeds, std::int64_t) { feeds_ = feeds_.empty() ? feeds : feeds_; });
   Executor executor(original);
   wanted_ = executor.run(feeds_);
+  for (const auto& [name, value] : wanted_)
+    if (at::isFloatingType(value.scalar_type()) && !at::isfinite(value).all().item<bool>())
+      fail(
+          "output '{}' is NaN or infinite on the calibration data; check the data, the preprocessing and the "
+          "weights",
+          name);
 }
 
 void RewriteGuard::check(const Graph& rewritten, const std::string& pass, double tolerance) const {

@@ -136,7 +136,8 @@ double code_value(const Quantizer& quantizer, std::int64_t code) {
   return (static_cast<double>(code) - quantizer.zero_point.item<float>()) * quantizer.scale.item<float>();
 }
 
-std::vector<LayerResult> describe_layers(const Graph& graph, const QdqPlan& plan, const Graph& exported) {
+std::vector<LayerResult> describe_layers(const Graph& graph, const QdqPlan& plan, const Graph& exported,
+                                         bool nibbles) {
   std::map<std::string, const QuantizedActivation*> activations;
   for (const QuantizedActivation& activation : plan.activations)
     activations.emplace(activation.value, &activation);
@@ -157,7 +158,7 @@ std::vector<LayerResult> describe_layers(const Graph& graph, const QdqPlan& plan
     result.weight_high = values.max().item<float>();
     if (const auto found = weights.find(i); found != weights.end()) {
       result.weight_bits = found->second->bits;
-      result.bytes = stored_bytes(*found->second, exported.opset()) + bias_bytes;
+      result.bytes = stored_bytes(*found->second, exported.opset(), nibbles) + bias_bytes;
     }
     if (const auto found = activations.find(layer.input);
         found != activations.end() && layer.activation_bits != kFloatBits) {
@@ -171,6 +172,18 @@ std::vector<LayerResult> describe_layers(const Graph& graph, const QdqPlan& plan
   return results;
 }
 
+/// Infinity may be meant (attention masks), NaN never is.
+void refuse_nan(const Graph& graph) {
+  for (const auto& [name, data] : graph.constants) {
+    if (!is_float(data.dtype())) continue;
+    const std::vector<float> values = data.to_floats();
+    const auto bad = std::find_if(values.begin(), values.end(), [](float v) { return std::isnan(v); });
+    if (bad != values.end())
+      fail("the constant '{}' holds NaN at element {}; train or export the model again", name,
+           bad - values.begin());
+  }
+}
+
 }  // namespace
 
 Graph prepare_for_quantization(const Graph& model, const DatasetPtr& calibration,
@@ -179,6 +192,7 @@ Graph prepare_for_quantization(const Graph& model, const DatasetPtr& calibration
   if (graph.opset() > options.opset && !options.raise_opset)
     fail("the model is of opset {} and cannot be lowered to {}; ask for --opset {} or newer", graph.opset(),
          options.opset, graph.opset());
+  refuse_nan(model);
   RewriteGuard guard(model, calibration, std::min<std::int64_t>(8, options.batch));
   simplify(graph);
   upgrade_opset(graph, std::max(options.opset, graph.opset()));
@@ -229,8 +243,11 @@ Quantized quantize(const Graph& model, const DatasetPtr& calibration, const Quan
     result.notes.push_back(
         fmt::format("only {} samples for calibration; 128 or more give steadier ranges", result.samples));
 
+  // What no layer reads follows the general bits, but integer kernels have 8 only.
+  const bool eight_only = settings.profile == Profile::Int8 && options.activation_bits != kFloatBits;
+  const int other_bits = eight_only ? 8 : options.activation_bits;
   const std::vector<ActivationPoint> points =
-      place_activations(graph, plan.layers, settings.placement, options.target, options.activation_bits);
+      place_activations(graph, plan.layers, settings.placement, options.target, other_bits);
   std::map<std::string, ActivationStatistics> statistics;
   if (!points.empty()) {
     std::vector<std::string> values;
@@ -249,6 +266,17 @@ Quantized quantize(const Graph& model, const DatasetPtr& calibration, const Quan
                                    .search = options.search,
                                    .scheme = settings.weight_scheme,
                                    .reduce_range = settings.reduce_range});
+  const auto reduced = std::count_if(plan.layers.begin(), plan.layers.end(), [&](const Layer& layer) {
+    return layer.weight_bits == 8 &&
+           std::any_of(plan.weights.begin(), plan.weights.end(), [&](const QuantizedWeight& weight) {
+             return weight.constant == layer.weight && weight.bits == 7;
+           });
+  });
+  if (reduced > 0)
+    result.notes.push_back(fmt::format(
+        "the 8-bit weights of {} layers keep to 7 bits, so that x86 without VNNI does not saturate; "
+        "--reduce-range off keeps all 8",
+        reduced));
   result.reference = graph;
   if (options.correct_bias) {
     const int corrected = correct_biases(
@@ -258,11 +286,15 @@ Quantized quantize(const Graph& model, const DatasetPtr& calibration, const Quan
   }
   // ONNX Runtime rounds a float bias of a quantised layer to int32 by itself, and moves codes by it: what is
   // exact must say so in the file.
-  const bool integer_bias = settings.profile == Profile::Int8 || options.target == Target::OnnxRuntime;
+  // TensorRT wants biases in float.
+  const bool integer_bias = options.target == Target::OnnxRuntime ||
+                            (settings.profile == Profile::Int8 && options.target == Target::OpenVino);
+  // Of the targets, only ONNX Runtime takes 4-bit containers for convolutions and activations.
+  const bool nibbles = options.target == Target::OnnxRuntime;
   if (integer_bias) guard_biases(graph, plan, result.notes);
-  result.graph = export_qdq(graph, plan, {.integer_bias = integer_bias});
+  result.graph = export_qdq(graph, plan, {.integer_bias = integer_bias, .nibbles = nibbles});
 
-  result.layers = describe_layers(graph, plan, result.graph);
+  result.layers = describe_layers(graph, plan, result.graph, nibbles);
   for (const QuantizedActivation& activation : plan.activations) {
     const ActivationStatistics& seen = statistics.at(activation.value);
     result.activations.push_back(

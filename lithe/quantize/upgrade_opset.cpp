@@ -251,11 +251,11 @@ class Upgrade {
     // Flatten gives the same two axes; the input's shape is restored afterwards.
     const std::string x = node.input(0), y = node.output(0);
     const std::string flat = y + ".flat", result = y + ".rows", shape = y + ".shape";
-    Node flatten{.name = node.name + "/flatten", .op_type = "Flatten", .inputs = {x}, .outputs = {flat}};
+    Node flatten{.name = y + "/flatten", .op_type = "Flatten", .inputs = {x}, .outputs = {flat}};
     flatten.attributes["axis"] = axis;
-    const Node sizes{.name = node.name + "/shape", .op_type = "Shape", .inputs = {x}, .outputs = {shape}};
+    const Node sizes{.name = y + "/shape", .op_type = "Shape", .inputs = {x}, .outputs = {shape}};
     const Node restore{
-        .name = node.name + "/restore", .op_type = "Reshape", .inputs = {result, shape}, .outputs = {y}};
+        .name = y + "/restore", .op_type = "Reshape", .inputs = {result, shape}, .outputs = {y}};
     node.inputs[0] = flat;
     node.outputs[0] = result;
     node.attributes["axis"] = std::int64_t{-1};

@@ -220,8 +220,11 @@ std::vector<std::string> write_report(const Report& report, const json& envelope
   // The page first: if gnuplot is missing, nothing is written.
   const std::string html = to_html(report);
   const std::filesystem::path page = folder / "report.html", data = folder / "report.json";
-  write_file(data, whole.dump(1, ' ', false, json::error_handler_t::replace) + "\n");
-  write_file(page, html);
+  AtomicFile data_file(data), page_file(page);
+  data_file.write(whole.dump(1, ' ', false, json::error_handler_t::replace) + "\n");
+  page_file.write(html);
+  data_file.commit();
+  page_file.commit();
   return {data.string(), page.string()};
 }
 

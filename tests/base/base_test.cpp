@@ -1,5 +1,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <cmath>
 #include <csignal>
@@ -70,6 +71,18 @@ TEST(File, AppearsWholeOrNotAtAll) {
   EXPECT_EQ(read_text_file(path), "whole");
   EXPECT_THROW(read_text_file(path, 3), Error);
   EXPECT_THROW(AtomicFile(folder.path() / "missing" / "out"), Error);
+}
+
+TEST(File, WritesThroughLinksAndRefusesWhatIsNoFile) {
+  const TemporaryFolder folder;
+  write_file(folder.path() / "target", "before");
+  fs::create_symlink(folder.path() / "target", folder.path() / "link");
+  write_file(folder.path() / "link", "after");
+  EXPECT_TRUE(fs::is_symlink(folder.path() / "link"));
+  EXPECT_EQ(read_text_file(folder.path() / "target"), "after");
+  ASSERT_EQ(::mkfifo((folder.path() / "pipe").c_str(), 0600), 0);
+  EXPECT_THROW(AtomicFile(folder.path() / "pipe"), Error);
+  EXPECT_TRUE(fs::is_fifo(folder.path() / "pipe"));
 }
 
 TEST(File, AFolderThatRefusesIsASystemError) {

@@ -138,7 +138,7 @@ TEST_F(QuantizeTool, NanInTheDataIsSaid) {
   const float nan = NAN;
   for (int i = 0; i < 400; ++i) bytes.append(reinterpret_cast<const char*>(&nan), sizeof nan);
   write_file(npy, bytes);
-  expect_user_error(run_lithe("quantize " + kDigits + " --calib " + npy + " -o " + out_), "check the data");
+  expect_user_error(run_lithe("quantize " + kDigits + " --calib " + npy + " -o " + out_), "NaN or infinity");
   EXPECT_FALSE(fs::exists(out_));
 }
 

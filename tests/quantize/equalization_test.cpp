@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <set>
 
 #include "helpers.h"
 #include "lithe/models/models.h"
@@ -60,6 +61,17 @@ TEST(Equalization, DepthwiseTripleGetsEqualRangesAndComputesTheSame) {
     EXPECT_LE(((r2 / r1) - 1).abs().max().item<double>(), 0.02);
     EXPECT_LE(((r3 / r2) - 1).abs().max().item<double>(), 0.02);
   }
+}
+
+TEST(Equalization, NewNodesHaveNamesOfTheirOwnEvenAmongUnnamedOnes) {
+  Graph graph = triple("Clip");
+  for (Node& node : graph.nodes) node.name.clear();
+  ASSERT_EQ(equalize(graph).clips_split, 2);
+  std::set<std::string> names;
+  for (const Node& node : graph.nodes) {
+    if (!node.name.empty()) EXPECT_TRUE(names.insert(node.name).second) << node.name;
+  }
+  EXPECT_EQ(names.size(), 2u);
 }
 
 TEST(Equalization, PairHasTheClosedFormOfThePaper) {
