@@ -11,16 +11,24 @@
 namespace lithe {
 namespace {
 
+// at::parallel_for runs on several threads only where its caller is compiled with OpenMP; without, BLAS
+// splits.
+#ifdef _OPENMP
+constexpr bool kCanSplit = true;
+#else
+constexpr bool kCanSplit = false;
+#endif
 constexpr std::int64_t kWorthSplitting = 1 << 20;  // multiply-adds, about 20 microseconds
 
 /// Runs work(begin, end) over parts of 0..count, on several threads if `cost` (in multiply-adds) is worth it.
 template <typename Work>
 void split(std::int64_t count, std::int64_t cost, Work&& work) {
   const std::int64_t threads = at::get_num_threads();
-  if (threads <= 1 || count <= 1 || cost < kWorthSplitting || at::in_parallel_region()) {
+  if (!kCanSplit || threads <= 1 || count <= 1 || cost < kWorthSplitting || at::in_parallel_region()) {
     work(0, count);
     return;
   }
+  const SerialBlas serial;
   at::parallel_for(0, count, (count + threads - 1) / threads, [&](std::int64_t begin, std::int64_t end) {
     const at::NoGradGuard no_grad;  // a setting of each thread
     work(begin, end);
@@ -42,7 +50,6 @@ bool can_multiply(const at::Tensor& tensor) {
 }
 
 at::Tensor multiply_rows(const at::Tensor& a, const at::Tensor& b, const at::Tensor& bias) {
-  const SerialBlas serial;
   std::vector<std::int64_t> shape = a.sizes().vec();
   const std::int64_t inner = shape.back();
   shape.back() = b.size(1);
@@ -60,7 +67,6 @@ at::Tensor multiply_rows(const at::Tensor& a, const at::Tensor& b, const at::Ten
 }
 
 at::Tensor multiply_stacks(const at::Tensor& a, const at::Tensor& b) {
-  const SerialBlas serial;
   const std::int64_t m = a.size(-2), k = a.size(-1), n = b.size(-1);
   const at::IntArrayRef lead_a = a.sizes().slice(0, static_cast<std::size_t>(a.dim()) - 2),
                         lead_b = b.sizes().slice(0, static_cast<std::size_t>(b.dim()) - 2);
