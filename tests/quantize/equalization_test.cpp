@@ -69,7 +69,8 @@ TEST(Equalization, NewNodesHaveNamesOfTheirOwnEvenAmongUnnamedOnes) {
   ASSERT_EQ(equalize(graph).clips_split, 2);
   std::set<std::string> names;
   for (const Node& node : graph.nodes) {
-    if (!node.name.empty()) EXPECT_TRUE(names.insert(node.name).second) << node.name;
+    if (node.name.empty()) continue;
+    EXPECT_TRUE(names.insert(node.name).second) << node.name;
   }
   EXPECT_EQ(names.size(), 2u);
 }
