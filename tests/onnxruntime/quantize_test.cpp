@@ -5,8 +5,9 @@
 // between two of them, and then by one. Without rewriting, ONNX Runtime computes as the engine does. What is
 // asserted:
 //  - weights only: no rounding at run time, agreement to 1e-4 of the largest output;
-//  - with activations: few outputs differ by more than that, and the noise of the difference is far below
-//    that of quantisation itself (20 dB or more).
+//  - with activations: the noise of the difference is 6 dB or more below that of quantisation itself, and 20
+//  dB or more
+//    below the output. quantized_test.cpp compares code by code.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -83,10 +84,12 @@ TEST(QuantizedFiles, WeightsOnlyAtAllBitsAndContainers) {
 TEST(QuantizedFiles, IntegerProfileOfEveryTarget) {
   LITHE_NEED_ONNX_RUNTIME();
   // Full 8-bit weights, the default for other targets, would saturate here on x86 without VNNI.
+  // Biases for TensorRT are in float, which ONNX Runtime would round to integers if it may rewrite the file.
   for (const Target target : {Target::OnnxRuntime, Target::TensorRt, Target::OpenVino})
     for (const Graph& graph : {residual(), mobile()})
       expect_agreement(compare(graph, graph.inputs[0].shape->back().value,
-                               {.target = target, .reduce_range = ReduceRange::All}));
+                               {.target = target, .reduce_range = ReduceRange::All},
+                               target == Target::TensorRt ? "disabled" : "all"));
 }
 
 TEST(QuantizedFiles, IntegerProfileWithFewWeightBits) {
