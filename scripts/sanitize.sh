@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Runs the tests of the floors without LibTorch under the address and undefined-behaviour sanitizers, then fuzzes the
 # readers for a bounded time.
-#   scripts/sanitize.sh [seconds of fuzzing a reader, default 60]
+#   scripts/sanitize.sh [seconds of fuzzing a reader, default 20]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-seconds=${1:-60}
+seconds=${1:-20}
 
 echo "== sanitizers"
 cmake --preset sanitize > /dev/null
