@@ -21,7 +21,7 @@ for target in build/fuzz/bin/fuzz_*; do
     for model in /usr/share/libonnx-testdata/data/node/*/model.onnx; do
       cp "$model" "$corpus/$(basename "$(dirname "$model")")"
     done
-    find "$corpus" -size +4k -delete
+    find "$corpus" -type f -size +4k -delete
   fi
   "$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -max_len=65536 -print_final_stats=1 \
     "$corpus" > build/fuzz/log 2>&1 || { tail -40 build/fuzz/log; exit 1; }
