@@ -80,6 +80,7 @@ int main(int argc, char** argv) try {
   // As the lithe program does; OpenMP reads its environment when the program is loaded, so start over.
   if (!std::getenv("OMP_WAIT_POLICY")) {
     setenv("OMP_WAIT_POLICY", "PASSIVE", 1);
+    setenv("GOMP_SPINCOUNT", "20000", 0);
     execv("/proc/self/exe", argv);
   }
   Options options;
