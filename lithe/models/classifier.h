@@ -38,6 +38,15 @@ class ConvNetBuilder : public GraphBuilder {
     return batch_norm(norm_name, conv(conv_name, x, options), gain);
   }
 
+  /// What joins a residual block's paths: x itself, or a strided 1x1 convolution where size or channels
+  /// change.
+  std::string projection(const std::string& block, const std::string& x, std::int64_t channels,
+                         std::int64_t stride) {
+    if (stride == 1 && this->channels(x) == channels) return x;
+    return conv_norm(block + ".downsample.0", block + ".downsample.1", x,
+                     {.channels = channels, .kernel = 1, .stride = stride});
+  }
+
   /// Global average pool, flatten, fully connected layer.
   Graph classify(const std::string& x, const std::string& name) {
     const std::int64_t features = channels(x);

@@ -17,10 +17,7 @@ std::string x_block(ConvNetBuilder& net, const std::string& name, const std::str
                     {.channels = channels, .stride = stride, .groups = groups});
   y = net.relu(name + ".relu2", y);
   y = net.conv_norm(name + ".conv3", name + ".bn3", y, {.channels = channels, .kernel = 1, .gain = 0.5});
-  std::string shortcut = x;
-  if (stride != 1 || net.channels(x) != channels)
-    shortcut = net.conv_norm(name + ".downsample.0", name + ".downsample.1", x,
-                             {.channels = channels, .kernel = 1, .stride = stride});
+  const std::string shortcut = net.projection(name, x, channels, stride);
   return net.relu(name + ".relu3", net.add(name + ".add", y, shortcut));
 }
 

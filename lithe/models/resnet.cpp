@@ -15,10 +15,7 @@ std::string basic_block(ConvNetBuilder& net, const std::string& name, const std:
   std::string y = net.conv_norm(name + ".conv1", name + ".bn1", x, {.channels = channels, .stride = stride});
   y = net.relu(name + ".relu1", y);
   y = net.conv_norm(name + ".conv2", name + ".bn2", y, {.channels = channels, .gain = 0.5});
-  std::string shortcut = x;
-  if (stride != 1 || net.channels(x) != channels)
-    shortcut = net.conv_norm(name + ".downsample.0", name + ".downsample.1", x,
-                             {.channels = channels, .kernel = 1, .stride = stride});
+  const std::string shortcut = net.projection(name, x, channels, stride);
   return net.relu(name + ".relu2", net.add(name + ".add", y, shortcut));
 }
 
@@ -30,10 +27,7 @@ std::string bottleneck(ConvNetBuilder& net, const std::string& name, const std::
   y = net.conv_norm(name + ".conv2", name + ".bn2", y, {.channels = middle, .stride = stride});
   y = net.relu(name + ".relu2", y);
   y = net.conv_norm(name + ".conv3", name + ".bn3", y, {.channels = channels, .kernel = 1, .gain = 0.5});
-  std::string shortcut = x;
-  if (stride != 1 || net.channels(x) != channels)
-    shortcut = net.conv_norm(name + ".downsample.0", name + ".downsample.1", x,
-                             {.channels = channels, .kernel = 1, .stride = stride});
+  const std::string shortcut = net.projection(name, x, channels, stride);
   return net.relu(name + ".relu3", net.add(name + ".add", y, shortcut));
 }
 
