@@ -11,21 +11,6 @@
 namespace lithe {
 namespace {
 
-/// Axis of the input channels in the weight as the node reads it.
-std::optional<std::size_t> input_axis(const Node& node, std::size_t input, std::size_t rank) {
-  if (node.is("Conv") || node.is("ConvInteger") || node.is("QLinearConv")) return 1;
-  if (node.is("ConvTranspose")) return 0;
-  if (node.is("Gemm")) {
-    const bool transposed = node.attr(input == 0 ? "transA" : "transB", std::int64_t{0}) != 0;
-    return (input == 0) != transposed ? 1 : 0;
-  }
-  if (node.is("MatMul") || node.is("MatMulInteger") || node.is("QLinearMatMul")) {
-    if (rank < 2) return std::nullopt;
-    return input == 0 ? rank - 1 : rank - 2;
-  }
-  return std::nullopt;
-}
-
 /// The stored weight, the axis of its input channels, and the codes that mean zero.
 struct Stored {
   const TensorData* data = nullptr;
@@ -38,7 +23,7 @@ struct Stored {
 Stored trace(const Graph& graph, const GraphIndex& index, const Node& layer, const Weight& weight) {
   Stored stored;
   stored.data = graph.constant(weight.constant);
-  const auto axis = input_axis(layer, weight.input, stored.data->shape().size());
+  const auto axis = input_channel_axis(layer, weight.input, stored.data->shape().size());
   if (!axis) return stored.problem = "the axis of the input channels is not defined", stored;
   stored.axis = *axis;
   for (std::string name = layer.input(weight.input); name != weight.constant;) {
@@ -126,6 +111,20 @@ SparsityPattern parse_sparsity(std::string_view text) {
       return pattern;
   }
   fail("'{}' is no sparsity pattern; write N:M, for example 2:4", text);
+}
+
+std::optional<std::size_t> input_channel_axis(const Node& node, std::size_t input, std::size_t rank) {
+  if (node.is("Conv") || node.is("ConvInteger") || node.is("QLinearConv")) return 1;
+  if (node.is("ConvTranspose")) return 0;
+  if (node.is("Gemm")) {
+    const bool transposed = node.attr(input == 0 ? "transA" : "transB", std::int64_t{0}) != 0;
+    return (input == 0) != transposed ? 1 : 0;
+  }
+  if (node.is("MatMul") || node.is("MatMulInteger") || node.is("QLinearMatMul")) {
+    if (rank < 2) return std::nullopt;
+    return input == 0 ? rank - 1 : rank - 2;
+  }
+  return std::nullopt;
 }
 
 std::vector<SparsityCheck> check_sparsity(const Graph& graph, const SparsityPattern& pattern) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -17,6 +18,9 @@ struct SparsityPattern {
 
 /// "2:4"; throws Error(Input) unless 0 < N <= M <= 1024.
 SparsityPattern parse_sparsity(std::string_view text);
+
+/// Axis of the input channels in the weight of rank `rank` that the node reads at `input`, if it has one.
+std::optional<std::size_t> input_channel_axis(const Node& node, std::size_t input, std::size_t rank);
 
 /// One weight held against a pattern.
 struct SparsityCheck {

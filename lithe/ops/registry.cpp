@@ -59,6 +59,7 @@ const OpRegistry& op_registry() {
     register_recurrent(all);
     register_image(all);
     register_quantization(all);
+    register_sparse(all);
     return all;
   }();
   return registry;

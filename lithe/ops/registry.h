@@ -14,6 +14,8 @@
 
 namespace lithe {
 
+class Collective;
+
 /// One execution of a node.
 struct OpCall {
   const Node& node;
@@ -23,6 +25,7 @@ struct OpCall {
   at::Device device = at::kCPU;        // where operators without inputs put their results
   at::Generator generator = {};        // of the CPU; undefined: LibTorch's default (at::manual_seed)
   std::span<const DType> types = {};   // as the model declares the inputs, where that is known
+  Collective* collective = nullptr;    // processes that share batch statistics; nullptr: alone
 
   bool has(std::size_t index) const { return index < inputs.size() && inputs[index].defined(); }
   /// The input; throws Error(Input) naming the node if it is left out.
@@ -85,5 +88,6 @@ void register_linear(OpRegistry&);         // linear.cpp: Gemm, MatMul, Einsum, 
 void register_recurrent(OpRegistry&);      // recurrent.cpp: RNN, GRU, LSTM
 void register_image(OpRegistry&);          // image.cpp: Resize, Upsample, GridSample, NMS, RoiAlign
 void register_quantization(OpRegistry&);   // quantization.cpp: QuantizeLinear, QLinear*, *Integer
+void register_sparse(OpRegistry&);         // sparse.cpp: lithe.NmPrune, lithe.SpatialBranch
 
 }  // namespace lithe
