@@ -87,6 +87,7 @@ function(lithe_embed target input header name)
   set(script ${PROJECT_SOURCE_DIR}/cmake/embed_text.cmake)
   add_custom_command(OUTPUT ${output} DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${input} ${script}
     COMMAND ${CMAKE_COMMAND} -DINPUT=${CMAKE_CURRENT_SOURCE_DIR}/${input} -DOUTPUT=${output} -DNAME=${name} -P ${script})
+  add_custom_target(${target}_generated DEPENDS ${output})
   target_sources(${target} PRIVATE ${output})
   target_include_directories(${target} PRIVATE ${PROJECT_BINARY_DIR}/generated)
 endfunction()

@@ -1,16 +1,23 @@
 #!/usr/bin/env bash
-# Checks the formatting of every source, and runs clang-tidy.
-#   scripts/lint.sh [folder...]   clang-tidy on these folders (default: the floors without LibTorch, which are quick)
+# Checks the formatting of every source and that includes go downwards, and runs clang-tidy.
+#   scripts/lint.sh --quick       without clang-tidy
+#   scripts/lint.sh               clang-tidy on everything (a minute for each file that includes LibTorch)
+#   scripts/lint.sh folder...     clang-tidy on these folders
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-sources=$(git ls-files '*.h' '*.cpp')
-clang-format --dry-run --Werror $sources
+git ls-files '*.h' '*.cpp' | xargs clang-format --dry-run --Werror
 echo "== formatting: clean"
-folders=("$@")
-(( ${#folders[@]} )) || folders=(lithe/base lithe/graph lithe/models lithe/report)
+scripts/check_floors.sh
+if [[ "${1:-}" == "--quick" ]]; then exit 0; fi
+
 cmake --preset lint > /dev/null
+cmake --build build/lint --target lithe_engine_generated > /dev/null
+folders=("$@")
+if (( ${#folders[@]} == 0 )); then
+  mapfile -t folders < <(git ls-files '*.cpp' | xargs dirname | sort -u)
+fi
 for folder in "${folders[@]}"; do
-  git ls-files "$folder/*.cpp" | xargs -P "$(nproc)" -n 2 clang-tidy --quiet -p build/lint
+  git ls-files "$folder/*.cpp" | xargs -P "${LITHE_LINT_JOBS:-$(nproc)}" -n 1 clang-tidy --quiet -p build/lint
+  echo "== clang-tidy: clean in $folder"
 done
-echo "== clang-tidy: clean in ${folders[*]}"

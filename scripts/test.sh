@@ -7,6 +7,7 @@ cd "$(dirname "$0")/.."
 
 scripts/install-packages.sh --tests
 scripts/install-ort.sh
+scripts/lint.sh --quick
 echo "== build"
 cmake --preset release -DLITHE_BUILD_EXAMPLES=ON -DLITHE_BUILD_BENCH=ON > /dev/null
 cmake --build --preset release --parallel "$(nproc)"
