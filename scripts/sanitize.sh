@@ -8,8 +8,8 @@ seconds=${1:-20}
 
 echo "== sanitizers"
 cmake --preset sanitize > /dev/null
-cmake --build --preset sanitize --parallel "$(nproc)" --target test_base test_graph test_report
-ctest --preset sanitize -R '^(base|graph|report)$'
+cmake --build --preset sanitize --parallel "$(nproc)" --target test_base test_graph test_kernels test_models test_report
+ctest --preset sanitize -R '^(base|graph|kernels|models|report)$'
 
 echo "== fuzzing the readers, $seconds s each"
 cmake --preset fuzz > /dev/null
@@ -17,7 +17,9 @@ cmake --build --preset fuzz --parallel "$(nproc)"
 for target in build/fuzz/bin/fuzz_*; do
   corpus=build/fuzz/corpus/$(basename "$target")
   mkdir -p "$corpus"
-  if [[ $target == *fuzz_onnx ]]; then  # the ONNX project's own small models are the seeds
+  seeds=tests/fuzz/seeds/$(basename "$target" | sed 's/^fuzz_//')
+  if [[ -d $seeds ]]; then cp "$seeds"/* "$corpus"; fi
+  if [[ $target == *fuzz_onnx || $target == *fuzz_analysis ]]; then  # so are the ONNX project's own small models
     for model in /usr/share/libonnx-testdata/data/node/*/model.onnx; do
       cp "$model" "$corpus/$(basename "$(dirname "$model")")"
     done

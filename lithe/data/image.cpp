@@ -10,12 +10,14 @@
 
 #include "lithe/base/error.h"
 #include "lithe/base/file.h"
+#include "lithe/data/picture_size.h"
+#include "lithe/data/png_chunks.h"
 
 namespace lithe {
 namespace {
 
 constexpr std::size_t kMaxFileBytes = std::size_t{1} << 30;
-constexpr std::int64_t kMaxPixels = std::int64_t{1} << 28;
+constexpr std::uint64_t kMaxPixels = std::uint64_t{1} << 28;
 constexpr std::string_view kPngSignature("\x89PNG\r\n\x1a\n", 8);
 
 /// libjpeg fills up pictures that are cut short and only warns; libpng complains on standard error.
@@ -23,18 +25,6 @@ bool is_cut_short(std::string_view bytes) {
   const bool jpeg = bytes.starts_with("\xff\xd8"), png = bytes.starts_with(kPngSignature);
   return (jpeg && bytes.rfind("\xff\xd9") == std::string_view::npos) ||
          (png && bytes.rfind("IEND") == std::string_view::npos);
-}
-
-/// Pixels that a PNG file promises, before anything is allocated for them; 0 for other files, which OpenCV
-/// bounds.
-std::uint64_t promised_pixels(std::string_view bytes) {
-  if (!bytes.starts_with(kPngSignature) || bytes.size() < 24) return 0;
-  const auto side = [&](std::size_t at) {
-    std::uint64_t value = 0;
-    for (std::size_t i = 0; i < 4; ++i) value = value << 8 | static_cast<unsigned char>(bytes[at + i]);
-    return value;
-  };
-  return side(16) * side(20);
 }
 
 cv::Mat with_colour(const cv::Mat& picture, ColourOrder colour) {
@@ -83,7 +73,7 @@ cv::Mat resized(const cv::Mat& picture, const Preprocess& preprocess, const std:
     width = width * wanted / shorter;
   }
   if (height == picture.rows && width == picture.cols) return picture;
-  if (height * width > kMaxPixels)
+  if (height * width > static_cast<std::int64_t>(kMaxPixels))
     fail("{}: resizing {}x{} gives {}x{}, which is too large; give an exact size (--resize HxW)", name,
          picture.rows, picture.cols, height, width);
   cv::Mat out;
@@ -108,10 +98,18 @@ cv::Mat decode_image(std::span<const std::byte> bytes, const std::string& name, 
   if (bytes.size() > kMaxFileBytes) fail("{}: {} bytes are too many for a picture", name, bytes.size());
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   if (is_cut_short(text)) fail("{}: the picture is cut short; replace or remove it", name);
-  if (promised_pixels(text) > static_cast<std::uint64_t>(kMaxPixels))
-    fail("{}: {} pixels are too many for a picture", name, promised_pixels(text));
-  const cv::Mat raw(1, static_cast<int>(bytes.size()), CV_8U,
-                    const_cast<void*>(static_cast<const void*>(bytes.data())));
+  const auto size = promised_size(text);
+  if (!size) fail("{}: does not decode as a picture; replace or remove it", name);
+  if (size->width != 0 && size->height > kMaxPixels / size->width)
+    fail("{}: {}x{} pixels are too many for a picture", name, size->height, size->width);
+  std::string_view whole = text;
+  std::optional<std::string> needed;
+  if (text.starts_with(kPngSignature)) {
+    needed = needed_png_chunks(text);
+    if (!needed) fail("{}: the picture is damaged; replace or remove it", name);
+    whole = *needed;
+  }
+  const cv::Mat raw(1, static_cast<int>(whole.size()), CV_8U, const_cast<char*>(whole.data()));
   cv::Mat picture;
   try {
     picture = cv::imdecode(raw, channels == Channels::Colour ? cv::IMREAD_COLOR : cv::IMREAD_ANYCOLOR);

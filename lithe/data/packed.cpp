@@ -1,13 +1,11 @@
 // Many small pictures in one file: sheets, CIFAR, IDX; and NumPy arrays.
-#include <zlib.h>
-
 #include <algorithm>
 #include <array>
 #include <cstring>
 #include <opencv2/core.hpp>
 
 #include "lithe/base/file.h"
-#include "lithe/base/math.h"
+#include "lithe/data/idx_file.h"
 #include "lithe/data/image.h"
 #include "lithe/data/npz.h"
 #include "lithe/data/sources.h"
@@ -16,8 +14,6 @@ namespace lithe {
 namespace fs = std::filesystem;
 
 namespace {
-
-constexpr std::uint64_t kMaxIdxBytes = std::uint64_t{1} << 33;
 
 // --- sheets ----------------------------------------------------------------------------------------------
 
@@ -133,47 +129,6 @@ class Cifar : public Dataset {
 };
 
 // --- IDX -------------------------------------------------------------------------------------------------
-
-struct IdxFile {
-  std::vector<std::int64_t> shape;
-  std::vector<unsigned char> data;
-};
-
-/// Reads unsigned bytes of `rank` dimensions, compressed by gzip or not.
-IdxFile read_idx(const fs::path& path, std::size_t rank) {
-  { const MappedFile check(path); }  // the same messages as for every other file
-  const std::uint64_t file_bytes = fs::file_size(path);
-  const std::unique_ptr<gzFile_s, int (*)(gzFile)> file(gzopen(path.c_str(), "rb"), gzclose);
-  if (!file) fail("{}: cannot open", path.string());
-  const auto read = [&](unsigned char* to, std::uint64_t wanted) {
-    while (wanted > 0) {
-      const int got =
-          gzread(file.get(), to, static_cast<unsigned>(std::min<std::uint64_t>(wanted, 1u << 30)));
-      if (got <= 0) fail("{}: the IDX file is cut short or damaged", path.string());
-      to += got;
-      wanted -= static_cast<std::uint64_t>(got);
-    }
-  };
-  std::array<unsigned char, 4> head{};
-  read(head.data(), 4);
-  if (head[0] != 0 || head[1] != 0 || head[2] != 8 || head[3] != rank)
-    fail("{}: not an IDX file of unsigned bytes in {} dimension(s)", path.string(), rank);
-  IdxFile out;
-  for (std::size_t i = 0; i < rank; ++i) {
-    read(head.data(), 4);
-    out.shape.push_back(static_cast<std::int64_t>(head[0]) << 24 | head[1] << 16 | head[2] << 8 | head[3]);
-    if (i > 0 && (out.shape[i] < 1 || out.shape[i] > 65535))
-      fail("{}: a side of {} pixels", path.string(), out.shape[i]);
-  }
-  const auto bytes = element_count(out.shape);
-  const std::uint64_t possible = gzdirect(file.get()) ? file_bytes : file_bytes * 1040;
-  if (!bytes || static_cast<std::uint64_t>(*bytes) > std::min(possible, kMaxIdxBytes))
-    fail("{}: the shape asks for more bytes than the file can hold; it is cut short or damaged",
-         path.string());
-  out.data.resize(static_cast<std::size_t>(*bytes));
-  read(out.data.data(), out.data.size());
-  return out;
-}
 
 class Idx : public Dataset {
  public:
