@@ -7,6 +7,12 @@ find_package(Torch REQUIRED)
 find_package(OpenCV REQUIRED COMPONENTS core imgproc imgcodecs)
 find_package(ZLIB REQUIRED)
 find_library(LITHE_LIBZIP zip REQUIRED) # linked by name; its CMake package wants tools that Debian ships apart
+find_library(LITHE_GLOO_LIBRARY gloo) # training on several processes; without it that is refused
+find_path(LITHE_GLOO_INCLUDE gloo/config.h)
+set(LITHE_GLOO "")
+if(LITHE_GLOO_LIBRARY AND LITHE_GLOO_INCLUDE)
+  set(LITHE_GLOO ${LITHE_GLOO_LIBRARY})
+endif()
 if(LITHE_BUILD_CLI)
   find_package(CLI11 REQUIRED)
 endif()

@@ -7,6 +7,7 @@ set -euo pipefail
 packages=(
   g++ cmake ninja-build mold
   libtorch-dev libopenblas0-pthread         # tensors, and the BLAS that makes them fast
+  libgloo-dev                               # training on several processes
   libonnx-dev libprotobuf-dev protobuf-compiler
   libopencv-core-dev libopencv-imgproc-dev libopencv-imgcodecs-dev
   libcli11-dev nlohmann-json3-dev libfmt-dev zlib1g-dev libzip-dev

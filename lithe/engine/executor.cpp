@@ -282,6 +282,7 @@ Feeds Executor::run(const Feeds& feeds, const std::vector<std::string>& fetch, c
   RunContext context{.training = impl.options.training,
                      .channels_last = impl.options.channels_last,
                      .device = impl.options.device,
+                     .collective = impl.options.collective,
                      .packed = &impl.packed,
                      .observe = &observe,
                      .store = &store};

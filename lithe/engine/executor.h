@@ -14,6 +14,8 @@
 
 namespace lithe {
 
+class Collective;
+
 using Feeds = std::map<std::string, at::Tensor, std::less<>>;
 
 struct ExecutorOptions {
@@ -23,6 +25,9 @@ struct ExecutorOptions {
   // Where no gradient is asked for and nothing observes: evaluate constant parts once, merge chains of nodes
   // into one kernel. Values asked for by `fetch` are always computed; results agree up to rounding.
   bool fuse = true;
+  /// Processes over which batch norms take their statistics in training; nullptr: this one alone. Outlives the
+  /// executor.
+  Collective* collective = nullptr;
 };
 
 /// Sees every value as it is made, in order, the fed ones first; for calibration. Constants are not shown.

@@ -271,7 +271,8 @@ std::vector<at::Tensor> Program::execute(const Step& step, std::vector<at::Tenso
                              .inputs = inputs,
                              .training = context.training,
                              .device = context.device,
-                             .types = step.types});
+                             .types = step.types,
+                             .collective = context.collective});
     }
     RunContext inner = context;
     inner.observe = nullptr;

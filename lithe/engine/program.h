@@ -37,6 +37,7 @@ struct RunContext {
   bool training = false;
   bool channels_last = true;
   at::Device device = at::kCPU;
+  Collective* collective = nullptr;
   PackedConstants* packed = nullptr;
   const Observer* observe = nullptr;
   /// Receives new running statistics of batch norms: (value name, tensor).

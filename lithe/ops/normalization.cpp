@@ -1,6 +1,7 @@
 // Normalisations over batch, channels or trailing axes, and the softmax family.
 #include <cmath>
 
+#include "lithe/ops/batch_statistics.h"
 #include "lithe/ops/support.h"
 
 namespace lithe {
@@ -45,16 +46,14 @@ std::vector<at::Tensor> batch_normalization(const OpCall& call) {
     for (std::size_t i = 1; i < node.outputs.size() && i < 3; ++i) results.push_back(call.input(i + 2));
     return results;
   }
-  const auto [y, batch_mean, inverse_std] =
-      at::native_batch_norm(input, scale, bias, {}, {}, true, 1 - momentum, epsilon);
-  const at::Tensor output = y.view_as(x).to(x.scalar_type());
+  const BatchNormed normed = normalize_batch(input, scale, bias, epsilon, call.collective);
+  const at::Tensor output = normed.output.view_as(x).to(x.scalar_type());
   // ONNX blends the population variance into the running one (opset 14, Outputs case 1).
   const at::NoGradGuard no_grad;
-  const at::Tensor batch_var = inverse_std.detach().pow(-2) - epsilon;
   const auto blend = [&](const at::Tensor& running, const at::Tensor& current) {
     return (running.detach() * momentum + current.detach() * (1 - momentum)).view_as(call.input(3)).to(type);
   };
-  return {output, blend(mean, batch_mean), blend(var, batch_var)};
+  return {output, blend(mean, normed.mean), blend(var, normed.variance)};
 }
 
 std::vector<at::Tensor> instance_normalization(const OpCall& call) {
