@@ -17,7 +17,8 @@ enum class ErrorKind {
 /// One line that names the file, node or value, the reason, and what to do.
 class Error : public std::runtime_error {
  public:
-  Error(ErrorKind kind, const std::string& message) : std::runtime_error(message), kind_(kind) {}
+  /// Control characters, which names in hostile files may hold, become "?".
+  Error(ErrorKind kind, const std::string& message);
   ErrorKind kind() const { return kind_; }
 
  private:

@@ -19,13 +19,6 @@ namespace {
 constexpr std::uint64_t kMaxArrayBytes = std::uint64_t{1} << 36;
 constexpr std::size_t kMaxRank = 64;
 
-/// What a file says, fit for a message of one line.
-std::string shown(std::string text) {
-  std::replace_if(
-      text.begin(), text.end(), [](unsigned char c) { return c < 0x20 || c == 0x7F; }, '?');
-  return text;
-}
-
 /// Reads the Python dictionary literal of a .npy header: three keys, in any order.
 class HeaderParser {
  public:
@@ -48,7 +41,7 @@ class HeaderParser {
         out.shape = tuple();
         shape = true;
       } else {
-        bad("unknown key '" + shown(key) + "'");
+        bad("unknown key '" + key + "'");
       }
       if (!accept(',')) {
         expect('}');
@@ -132,7 +125,7 @@ class HeaderParser {
     };
     if (!is('f', {2, 4, 8}) && !is('i', {1, 2, 4, 8}) && !is('u', {1, 2, 4, 8}) && !is('b', {1}))
       fail("{}: NumPy element type '{}' is not supported; use bool, integers or float16/32/64", origin_,
-           shown(descr));
+           descr);
   }
 
   std::string_view text_;
@@ -246,8 +239,7 @@ std::map<std::string, NumpyArray, std::less<>> read_npz_arrays(const std::filesy
   for (zip_int64_t i = 0; i < entries; ++i) {
     const char* raw = zip_get_name(archive.get(), static_cast<zip_uint64_t>(i), 0);
     std::string name = raw ? raw : "";
-    if (!name.ends_with(".npy") || shown(name) != name)
-      fail("{}: the entry '{}' is not a .npy array", path.string(), shown(name));
+    if (!name.ends_with(".npy")) fail("{}: the entry '{}' is not a .npy array", path.string(), name);
     name.resize(name.size() - 4);
     out[name] =
         read_entry(archive.get(), static_cast<zip_uint64_t>(i), path.string() + ": array '" + name + "'");

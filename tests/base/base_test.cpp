@@ -17,6 +17,15 @@ namespace {
 
 namespace fs = std::filesystem;
 
+TEST(Error, MessagesStayOneLine) {
+  try {
+    fail("node '{}': no", "a\nb\x1b[31m\x7f \u00fc");
+  } catch (const Error& error) {
+    EXPECT_STREQ(error.what(), "node 'a?b?[31m? \u00fc': no");
+    EXPECT_EQ(error.kind(), ErrorKind::Input);
+  }
+}
+
 TEST(Rng, MatchesThePublishedPhiloxVectors) {
   // Known answers of Random123 for philox4x32-10: counter and key zero.
   Rng rng(0, 0);
