@@ -162,7 +162,8 @@ std::string Node::attr(std::string_view name, const char* fallback) const {
 
 std::vector<std::int64_t> Node::attr(std::string_view name, std::vector<std::int64_t> fallback) const {
   const auto* value = attribute_as<std::vector<std::int64_t>>(*this, name, "a list of integers");
-  return value ? *value : std::move(fallback);
+  if (value) return *value;
+  return fallback;
 }
 
 std::string describe(const Node& node) {

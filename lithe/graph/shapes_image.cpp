@@ -7,17 +7,23 @@
 namespace lithe {
 namespace {
 
+/// The attribute "axes", or all axes where it is absent.
+std::vector<std::size_t> chosen_axes(const ShapeCall& call, const Shape& x) {
+  std::vector<std::size_t> axes;
+  for (const std::int64_t value : call.node.attr("axes", std::vector<std::int64_t>{}))
+    axes.push_back(call.axis(value, x.size()));
+  if (axes.empty())
+    for (std::size_t i = 0; i < x.size(); ++i) axes.push_back(i);
+  return axes;
+}
+
 void resize(ShapeCall& call) {
   const Shape* x = call.shape(0);
   if (!x) return call.set(0, call.dtype(0));
   // Upsample and the first Resize have the scales at input 1.
   const bool old = call.node.op_type == "Upsample" || call.opset == 10;
   const std::size_t scales_input = old ? 1 : 2;
-  std::vector<std::size_t> axes;
-  for (const std::int64_t value : call.node.attr("axes", std::vector<std::int64_t>{}))
-    axes.push_back(call.axis(value, x->size()));
-  if (axes.empty())
-    for (std::size_t i = 0; i < x->size(); ++i) axes.push_back(i);
+  const std::vector<std::size_t> axes = chosen_axes(call, *x);
 
   Shape out = *x;
   for (const std::size_t axis : axes) out[axis] = Quantity();
@@ -105,11 +111,7 @@ void non_max_suppression(ShapeCall& call) {
 void center_crop_pad(ShapeCall& call) {
   const Shape* x = call.shape(0);
   if (!x) return call.set(0, call.dtype(0));
-  std::vector<std::size_t> axes;
-  for (const std::int64_t value : call.node.attr("axes", std::vector<std::int64_t>{}))
-    axes.push_back(call.axis(value, x->size()));
-  if (axes.empty())
-    for (std::size_t i = 0; i < x->size(); ++i) axes.push_back(i);
+  const std::vector<std::size_t> axes = chosen_axes(call, *x);
   Shape out = *x;
   const KnownTensor* target = call.known(1);
   for (std::size_t i = 0; i < axes.size(); ++i)

@@ -74,7 +74,7 @@ std::optional<std::vector<std::int64_t>> check_weight(const ShapeCall& call, std
     call.contradiction("the input has shape {}, but an image is needed", format_shape(*x));
   if (x && weight && x->size() != weight->size())
     call.contradiction("the input has shape {}, the weight {}", format_shape(*x), format_shape(*weight));
-  const auto kernel = kernel_of(call, weight);
+  auto kernel = kernel_of(call, weight);
   if (kernel && x && kernel->size() + 2 != x->size())
     call.contradiction("the kernel has {} dimensions, the input {}", kernel->size(), x->size());
   if (kernel && weight) {

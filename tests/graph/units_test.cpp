@@ -107,6 +107,10 @@ TEST(FindUnits, ResNet50) {
   EXPECT_EQ(units[17].name, "fc");
   EXPECT_EQ(units[1].layers.size(), 4u);
   EXPECT_EQ(units[2].layers.size(), 3u);
+  // 25,502,912 in all: the 25,557,032 parameters of the usual count less batch norms and the last bias.
+  EXPECT_EQ(weights(graph),
+            (Counts{9408, 73728, 69632, 69632, 376832, 278528, 278528, 278528, 1507328, 1114112, 1114112,
+                    1114112, 1114112, 1114112, 6029312, 4456448, 4456448, 2048000}));
   expect_partition(graph, units);
 }
 
@@ -120,6 +124,9 @@ TEST(FindUnits, RegNetX600M) {
   EXPECT_EQ(units[5].name, "s3.b1");
   EXPECT_EQ(units[10].name, "s4.b1");
   EXPECT_EQ(units[17].name, "head.fc");
+  // Of a block of w channels after v: v w + 9 * 24 w + w w, and v w for the shortcut where there is one.
+  EXPECT_EQ(weights(graph), (Counts{864, 15744, 39168, 39168, 39168, 155520, 167040, 167040, 167040, 167040,
+                                    646272, 671616, 671616, 671616, 671616, 671616, 671616, 528000}));
   expect_partition(graph, units);
 }
 
