@@ -1,5 +1,11 @@
 #include "cli/data_flags.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cctype>
+#include <filesystem>
+
 namespace lithe::cli {
 
 void add_preprocess_flags(CLI::App& app, PreprocessFlags& flags) {
@@ -15,6 +21,36 @@ void add_preprocess_flags(CLI::App& app, PreprocessFlags& flags) {
   add("--layout", flags.layout, "nchw or nhwc");
   add("--colour", flags.colour, "rgb, bgr, gray or auto");
   add("--interpolation", flags.interpolation, "nearest, bilinear, bicubic or area");
+}
+
+std::string unused_labels(const std::string& spec, const Dataset& data) {
+  namespace fs = std::filesystem;
+  const DataSpec parts = parse_data_spec(spec);
+  std::error_code ignored;
+  const bool chosen = std::any_of(parts.options.begin(), parts.options.end(),
+                                  [](const auto& option) { return option.first == "labels"; });
+  if (data.labelled() || chosen || (parts.kind != "" && parts.kind != "folder") ||
+      !fs::is_directory(parts.path, ignored))
+    return "";
+  std::string list;
+  bool numbered = false;
+  for (const fs::directory_entry& entry : fs::directory_iterator(parts.path, ignored)) {
+    const std::string name = entry.path().filename().string();
+    if (name == "labels.tsv" || name == "labels.txt")
+      list = name;
+    else if (!numbered)
+      numbered = std::isdigit(static_cast<unsigned char>(name[0])) != 0;
+  }
+  if (list.empty()) return "";
+  if (numbered)
+    return fmt::format(
+        "{}: {} names no picture and is not used; if the file names begin with the class, write "
+        "{},labels=prefix (and label_offset=1 where class 0 is the background)",
+        parts.path, list, spec);
+  return fmt::format(
+      "{}: {} names no picture and is not used; its lines must be NAME<tab>LABEL, or give "
+      "another list with {},labels=FILE",
+      parts.path, list, spec);
 }
 
 }  // namespace lithe::cli

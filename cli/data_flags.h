@@ -2,7 +2,9 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <string>
 
+#include "lithe/data/dataset.h"
 #include "lithe/data/preprocess.h"
 
 namespace lithe::cli {
@@ -10,6 +12,10 @@ namespace lithe::cli {
 /// Adds --mean --std --scale --resize --crop --layout --colour --interpolation. They go over the JSON file
 /// beside the model: see `preprocess_for`.
 void add_preprocess_flags(CLI::App& app, PreprocessFlags& flags);
+
+/// Where `spec` is a folder with a list of labels that `data` does not use: one line that says how to use it.
+/// Otherwise empty.
+std::string unused_labels(const std::string& spec, const Dataset& data);
 
 /// What --data and --calib accept, for help.
 inline constexpr const char* kDataHelp =

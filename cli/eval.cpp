@@ -8,6 +8,7 @@
 #include "cli/torch_setup.h"
 #include "cli/verbs.h"
 #include "lithe/base/error.h"
+#include "lithe/base/file.h"
 #include "lithe/data/npz.h"
 #include "lithe/engine/onnxruntime.h"
 #include "lithe/graph/onnx.h"
@@ -135,10 +136,14 @@ void run_eval(EvalFlags& flags) {
   if (flags.data.empty() == flags.inputs.empty()) fail("eval needs either --data or --inputs");
   if (!flags.outputs.empty() && flags.inputs.empty()) fail("--outputs needs --inputs");
   if (!flags.against.empty() && flags.data.empty()) fail("--against needs --data");
+  call.check_outputs();
+  if (!flags.outputs.empty()) require_writable(flags.outputs);
   const at::Device device = set_up_torch(call);
   Graph graph = read_onnx(model);
   const Preprocess preprocess = preprocess_for(model, graph, flags.preprocess);
   const DatasetPtr data = flags.data.empty() ? nullptr : open_dataset(flags.data, preprocess);
+  if (data)
+    if (const std::string hint = unused_labels(flags.data, *data); !hint.empty()) call.warn(hint);
   const Runner runner = open_runner(model, std::move(graph), flags.backend, device, call.threads());
 
   std::vector<std::string> files;

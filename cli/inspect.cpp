@@ -151,6 +151,7 @@ std::vector<std::string> write(const Invocation& call, const json& result) {
 
 void run_inspect(InspectFlags& flags) {
   Invocation& call = flags.call;
+  call.check_outputs();
   InspectOptions options{.shapes = parse_shape_flags(flags.shapes)};
   if (!flags.sparsity.empty()) options.sparsity = parse_sparsity(flags.sparsity);
   Graph graph = read_onnx(call.options.model);
@@ -170,7 +171,7 @@ void run_inspect(InspectFlags& flags) {
 void add_inspect(CLI::App& app) {
   auto flags = std::make_shared<InspectFlags>();
   CLI::App* verb = app.add_subcommand("inspect", summary_of("inspect"));
-  flags->call.add_flags(*verb, {});
+  flags->call.add_flags(*verb, {Flag::Seed, Flag::Threads});
   verb->add_option("--shape", flags->shapes,
                    "NAME=1,3,224,224: shape of an input (a free first dimension is 1)");
   verb->add_option("--check-sparsity", flags->sparsity,

@@ -82,6 +82,41 @@ void add_sparsity(json& result, const Graph& graph, const SparsityPattern& patte
   result["skipped"] = skipped;
 }
 
+/// A graph whose values all have their sizes, and what the reader should know about them.
+struct Sized {
+  Graph graph;
+  InputShapes shapes;
+  std::string note;
+};
+
+Sized give_sizes(const Graph& graph, const InputShapes& shapes) {
+  Sized sized{graph, shapes, ""};
+  infer_shapes(sized.graph, shapes);
+  return sized;
+}
+
+/// Exporters sometimes bake the batch of their example into Split or Reshape, so that a model which declares
+/// its batch free has the sizes of that batch only.
+Sized find_batch(const Graph& graph, const InputShapes& single) {
+  try {
+    return give_sizes(graph, single);
+  } catch (const Error& error) {
+    for (const std::int64_t batch : {2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 100, 128, 256}) {
+      const InputShapes shapes = concrete_input_shapes(graph, {}, batch);
+      if (shapes == single) break;  // nothing is free
+      try {
+        Sized sized = give_sizes(graph, shapes);
+        sized.note =
+            fmt::format("the batch is declared free but fixed to {} inside ({})", batch, error.what());
+        return sized;
+      } catch (const Error&) {
+        continue;
+      }
+    }
+    throw;
+  }
+}
+
 }  // namespace
 
 json inspect_model(Graph graph, const InspectOptions& options) {
@@ -103,8 +138,10 @@ json inspect_model(Graph graph, const InspectOptions& options) {
     if (!options.shapes.empty()) throw;
     result["note"] = error.what();
   }
+  std::optional<Sized> sized;
+  if (shapes) sized = options.shapes.empty() ? find_batch(graph, *shapes) : give_sizes(graph, *shapes);
   Graph declared = graph;
-  infer_shapes(declared);
+  if (!sized || sized->note.empty()) infer_shapes(declared);
   json outputs = json::array();
   for (const ValueInfo& output : declared.outputs) outputs.push_back(type_to_json(output));
   result["outputs"] = outputs;
@@ -113,11 +150,12 @@ json inspect_model(Graph graph, const InspectOptions& options) {
   result["parameters"] = count_parameters(graph);
 
   std::optional<Cost> cost;
-  if (shapes) {
-    infer_shapes(graph, *shapes);
+  if (sized) {
+    graph = std::move(sized->graph);
     cost = measure_cost(graph);
     result["shapes"] = json::object();
-    for (const auto& [name, sizes] : *shapes) result["shapes"][name] = sizes;
+    for (const auto& [name, sizes] : sized->shapes) result["shapes"][name] = sizes;
+    if (!sized->note.empty()) result["note"] = sized->note;
     if (!cost->unknown_values.empty())
       result["note"] = fmt::format("{} values have sizes that depend on data and are not counted, first '{}'",
                                    cost->unknown_values.size(), cost->unknown_values.front());
@@ -126,7 +164,7 @@ json inspect_model(Graph graph, const InspectOptions& options) {
   result["activation_bytes"] = cost ? json(cost->activation_peak_bytes) : json();
   result["activation_bytes_sum"] = cost ? json(cost->activation_sum_bytes) : json();
   json blocks = json::array();
-  const Graph& typed = shapes ? graph : declared;
+  const Graph& typed = sized ? graph : declared;
   for (const Block& block : find_blocks(typed))
     blocks.push_back(block_to_json(typed, block, cost ? &*cost : nullptr));
   result["blocks"] = blocks;

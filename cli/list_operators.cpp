@@ -4,11 +4,13 @@
 #include "cli/verb.h"
 #include "cli/verbs.h"
 #include "lithe/ops/registry.h"
+#include "lithe/report/report.h"
 
 namespace lithe::cli {
 namespace {
 
 void run_list_operators(Invocation& call) {
+  call.check_outputs();
   json operators = json::array();
   std::vector<std::vector<std::string>> rows;
   for (const auto& [key, entry] : op_registry().entries()) {
@@ -17,8 +19,15 @@ void run_list_operators(Invocation& call) {
     rows.push_back(
         {domain.empty() ? op : domain + "." + op, std::to_string(entry.since), std::to_string(entry.until)});
   }
+  const json result{{"operators", operators}};
+  std::vector<std::string> files;
+  if (!call.options.report.empty()) {
+    Report report{.title = "Operators", .subtitle = "lithe inspect --list-operators"};
+    report.add(Table{.columns = {{"operator", false}, {"since opset"}, {"until opset"}}, .rows = rows});
+    files = write_report(report, call.envelope(result), call.options.report);
+  }
   call.say("{}", format_table({"operator", "since opset", "until opset"}, rows));
-  call.finish({{"operators", operators}});
+  call.finish(result, files);
 }
 
 }  // namespace
@@ -26,7 +35,7 @@ void run_list_operators(Invocation& call) {
 void add_list_operators(CLI::App& app) {
   auto call = std::make_shared<Invocation>("inspect");
   CLI::App* verb = app.add_subcommand("inspect", summary_of("inspect"));
-  call->add_flags(*verb, {}, false);
+  call->add_flags(*verb, {Flag::Seed, Flag::Threads}, false);
   verb->add_flag("--list-operators")->description("the operators that Lithe runs")->required();
   verb->callback([call] { run_list_operators(*call); });
 }

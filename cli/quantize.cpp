@@ -9,7 +9,6 @@
 #include "cli/torch_setup.h"
 #include "cli/verbs.h"
 #include "lithe/base/error.h"
-#include "lithe/base/file.h"
 #include "lithe/graph/cost.h"
 #include "lithe/graph/onnx.h"
 #include "lithe/graph/shape_inference.h"
@@ -45,7 +44,7 @@ std::vector<int> parse_sweep(const std::string& text) {
   return bits;
 }
 
-QuantizeOptions options_of(const QuantizeFlags& flags, int threads) {
+QuantizeOptions options_of(const QuantizeFlags& flags, int threads, at::Device device) {
   QuantizeOptions options;
   options.method = flags.method == "minmax"       ? QuantizeMethod::MinMax
                    : flags.method == "percentile" ? QuantizeMethod::Percentile
@@ -83,22 +82,20 @@ QuantizeOptions options_of(const QuantizeFlags& flags, int threads) {
   options.bias_samples = flags.bias_samples;
   options.batch = flags.batch;
   options.threads = threads;
+  options.device = device;
   return options;
 }
 
 /// What would be quantised, without data.
 void show_plan(QuantizeFlags& flags, const Graph& model, const QuantizeOptions& options) {
-  std::vector<std::string> notes;
-  Graph graph = prepare_for_quantization(model, nullptr, options, notes);
+  QuantizationPlan plan = plan_quantization(model, options);
+  Graph& graph = plan.graph;
   infer_shapes(graph, concrete_input_shapes(graph, parse_shape_flags(flags.shapes)));
   const Cost cost = measure_cost(graph);
-  std::vector<Layer> layers = find_layers(graph, &notes);
-  assign_bits(layers, options.weight_bits, options.activation_bits, options.first_last, options.bits_for,
-              options.exclude);
-  std::map<const Node*, int> bits;
-  for (const Layer& layer : layers) bits[&graph.nodes[layer.node]] = layer.weight_bits;
+  std::map<std::string, int> bits;
+  for (const LayerResult& layer : plan.layers) bits[layer.name] = layer.weight_bits;
   const auto bits_of = [&](const Node& node) {
-    const auto found = bits.find(&node);
+    const auto found = bits.find(layer_name(node));
     return found == bits.end() ? kFloatBits : found->second;
   };
   json units = json::array();
@@ -127,15 +124,21 @@ void show_plan(QuantizeFlags& flags, const Graph& model, const QuantizeOptions& 
                     fmt::format("{:.0f}", capacity), unit.stage_boundary ? "yes" : ""});
   }
   json planned = json::array();
-  for (const Layer& layer : layers)
+  for (const LayerResult& layer : plan.layers)
     planned.push_back({{"name", layer.name},
                        {"op", layer.op},
                        {"weight_bits", layer.weight_bits},
-                       {"activation_bits", layer.activation_bits}});
+                       {"activation_bits", layer.activation_bits},
+                       {"bytes", layer.bytes},
+                       {"float_bytes", layer.float_bytes},
+                       {"weight_range", {layer.weight_low, layer.weight_high}}});
   flags.call.say("{}", format_table({"unit", "layers", "weights", "MACs", "ModCap", "stage boundary"}, rows));
-  for (const std::string& note : notes) flags.call.say("note: {}", note);
+  flags.call.say("\n{}", layer_table(plan.layers));
+  for (const std::string& note : plan.notes) flags.call.say("note: {}", note);
   // Calibrated methods learn nothing jointly, so no units are grouped.
-  flags.call.finish({{"units", units}, {"groups", json::array()}, {"layers", planned}, {"notes", notes}});
+  json result{{"units", units}, {"groups", json::array()}, {"layers", planned}, {"notes", plan.notes}};
+  result.update(choices_json(plan.profile, plan.placement, plan.reduce_range));
+  flags.call.finish(result);
 }
 
 RunBatch runner(Executor& executor) {
@@ -144,32 +147,33 @@ RunBatch runner(Executor& executor) {
 
 void run_quantize(QuantizeFlags& flags) {
   Invocation& call = flags.call;
-  set_up_torch(call);
+  const at::Device device = set_up_torch(call);
   const at::NoGradGuard no_grad;
-  const QuantizeOptions options = options_of(flags, call.threads());
+  const QuantizeOptions options = options_of(flags, call.threads(), device);
   const std::vector<int> sweep = flags.sweep.empty() ? std::vector<int>() : parse_sweep(flags.sweep);
   if (flags.dry_run) {
     show_plan(flags, read_onnx(call.options.model), options);
     return;
   }
   if (call.options.output.empty()) fail("quantize needs -o FILE for the result (or --dry-run)");
-  if (flags.calib.empty()) fail("quantize needs --calib DATA to observe activations on (or --dry-run)");
+  if (flags.calib.empty() && needs_calibration(options))
+    fail(
+        "quantize needs --calib DATA to {} (only weights, with --activation-bits off, do without; or "
+        "--dry-run)",
+        options.correct_bias ? "correct biases on" : "observe activations on");
+  if (flags.calib.empty() && flags.data.empty() && !sweep.empty())
+    fail("--sweep needs --calib or --data to measure on");
   const Graph model = read_onnx(call.options.model);
-  std::error_code missing;
-  if (std::filesystem::equivalent(call.options.model, call.options.output, missing))
-    fail("-o {} is the model itself, which would be lost; give another file", call.options.output);
-  // What would stop the writing is better known before the work than after it.
-  AtomicFile(call.options.output);
-  if (!call.options.report.empty()) {
-    std::error_code refused;
-    std::filesystem::create_directories(call.options.report, refused);
-    if (refused) fail("--report {}: cannot create the folder: {}", call.options.report, refused.message());
-  }
+  call.check_outputs();
   const Preprocess preprocess = preprocess_for(call.options.model, model, flags.preprocess);
   const std::int64_t limit = call.options.limit > 0 ? call.options.limit : -1;
   const std::int64_t wanted = limit > 0 ? std::min(limit, flags.calib_samples) : flags.calib_samples;
-  const DatasetPtr calib = seeded_subset(open_dataset(flags.calib, preprocess), wanted, call.options.seed);
   const DatasetPtr data = flags.data.empty() ? nullptr : open_dataset(flags.data, preprocess);
+  // Where nothing is calibrated, the data only measure.
+  const DatasetPtr seen = flags.calib.empty() ? data : open_dataset(flags.calib, preprocess);
+  const DatasetPtr calib = seen ? seeded_subset(seen, wanted, call.options.seed) : nullptr;
+  if (data)
+    if (const std::string hint = unused_labels(flags.data, *data); !hint.empty()) call.warn(hint);
 
   Quantized quantized = quantize(model, calib, options, call.progress());
   keep_preprocess(quantized.graph, preprocess);
@@ -180,12 +184,14 @@ void run_quantize(QuantizeFlags& flags) {
                                 .seed = call.options.seed,
                                 .preprocess = preprocess,
                                 .progress = &call.progress()};
-  Executor original(model), result(quantized.graph);
+  Executor original(model, {.device = device}), result(quantized.graph, {.device = device});
   QuantizeSummary summary{.model = call.options.model, .options = options};
   const DatasetPtr& scored = data ? data : calib;
   if (data) summary.before = evaluate(model, runner(original), scored, scoring);
-  summary.after = evaluate(quantized.graph, runner(result), scored, scoring, runner(original));
-  if (!data) summary.after.top1 = summary.after.top5 = summary.after.loss = std::nullopt;
+  if (scored) {
+    summary.after = evaluate(quantized.graph, runner(result), scored, scoring, runner(original));
+    if (!data) summary.after->top1 = summary.after->top5 = summary.after->loss = std::nullopt;
+  }
   for (const int bits : sweep) {
     QuantizeOptions other = options;
     other.weight_bits = bits;
@@ -193,7 +199,7 @@ void run_quantize(QuantizeFlags& flags) {
     other.profile = Profile::Exact;  // one placement for all points of the curve
     other.report_samples = 0;
     const Quantized point = quantize(model, calib, other, call.progress());
-    Executor executor(point.graph);
+    Executor executor(point.graph, {.device = device});
     Evaluation score = evaluate(point.graph, runner(executor), scored, scoring, runner(original));
     if (!data) score.top1 = score.top5 = score.loss = std::nullopt;
     summary.sweep.push_back({bits, score});
@@ -204,15 +210,17 @@ void run_quantize(QuantizeFlags& flags) {
   summary.bytes_after = static_cast<std::int64_t>(std::filesystem::file_size(call.options.output));
 
   std::vector<std::string> files{call.options.output};
+  summary.warnings = warnings_about(quantized, summary);
   const json object = result_json(quantized, summary);
   if (!call.options.report.empty()) {
     const auto written =
         write_report(report_of(quantized, summary), call.envelope(object, files), call.options.report);
     files.insert(files.end(), written.begin(), written.end());
   }
-  call.say("{}", layer_table(quantized));
+  call.say("{}", layer_table(quantized.layers));
   for (const std::string& note : quantized.notes) call.say("note: {}", note);
   call.say("\n{}", summary_table(quantized, summary));
+  for (const std::string& warning : summary.warnings) call.warn(warning);
   for (const std::string& file : files) call.say("wrote {}", file);
   call.finish(object, files);
 }
@@ -222,8 +230,9 @@ void run_quantize(QuantizeFlags& flags) {
 void add_quantize(CLI::App& app) {
   auto flags = std::make_shared<QuantizeFlags>();
   CLI::App* verb = app.add_subcommand("quantize", summary_of("quantize"));
-  flags->call.add_flags(*verb, {Flag::Output, Flag::Seed, Flag::Threads, Flag::Limit});
-  verb->add_option("--calib", flags->calib, std::string("data to calibrate on: ") + kDataHelp);
+  flags->call.add_flags(*verb, {Flag::Output, Flag::Seed, Flag::Threads, Flag::Device, Flag::Limit});
+  verb->add_option("--calib", flags->calib,
+                   std::string("data to calibrate on (not needed with --activation-bits off): ") + kDataHelp);
   verb->add_option("--calib-samples", flags->calib_samples, "how many samples of it, chosen by --seed")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();

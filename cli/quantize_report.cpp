@@ -67,7 +67,48 @@ Headline headline(const Evaluation& score) {
   return {"SQNR of the output, dB", &Evaluation::sqnr_db, 1};
 }
 
+/// What the plain method would have given.
+std::string comparison_line(const Quantized& quantized) {
+  if (!quantized.output_sqnr_db || !quantized.minmax_sqnr_db) return "";
+  return fmt::format("SQNR of the output on calibration data: {} dB; plain min-max would give {} dB",
+                     decibels(quantized.output_sqnr_db), decibels(quantized.minmax_sqnr_db));
+}
+
 }  // namespace
+
+std::vector<std::string> warnings_about(const Quantized& quantized, const QuantizeSummary& summary) {
+  constexpr double kPoorDecibels = 5, kMuchAccuracy = 0.1;
+  const std::optional<double> sqnr = summary.after ? summary.after->sqnr_db : quantized.output_sqnr_db;
+  const bool labelled = summary.before && summary.before->top1 && summary.after && summary.after->top1;
+  std::string what;
+  if (labelled && *summary.before->top1 - *summary.after->top1 > kMuchAccuracy)
+    what = fmt::format("top-1 fell from {:.1f} to {:.1f} %", 100 * *summary.before->top1,
+                       100 * *summary.after->top1);
+  else if (sqnr && *sqnr < kPoorDecibels)
+    what = fmt::format("the output's SQNR is only {:.1f} dB", *sqnr);
+  else
+    return {};
+  const QuantizeOptions& options = summary.options;
+  std::vector<std::string> remedies;
+  if (options.weight_bits < 8 || options.activation_bits < 8)
+    remedies.push_back(
+        "more bits (--weight-bits, --activation-bits, or --bits-for the layers of least SQNR)");
+  if (options.first_last == FirstLast::Same && !remedies.empty()) remedies.push_back("--first-last 8");
+  if (options.method == QuantizeMethod::MinMax) remedies.push_back("--method mse");
+  if (!options.correct_bias) remedies.push_back("--correct-bias");
+  if (!options.equalize) remedies.push_back("--equalize");
+  if (remedies.empty()) remedies.push_back("--exclude for the layers of least SQNR");
+  std::string text;
+  for (std::size_t i = 0; i < remedies.size(); ++i)
+    text += (i == 0 ? "" : i + 1 == remedies.size() ? " or " : ", ") + remedies[i];
+  return {what + "; try " + text};
+}
+
+json choices_json(Profile profile, PlacementStyle placement, ReduceRange reduce_range) {
+  return {{"profile", profile == Profile::Int8 ? "int8" : "exact"},
+          {"placement", placement == PlacementStyle::Deploy ? "deploy" : "academic"},
+          {"reduce_range", range_name(reduce_range)}};
+}
 
 json result_json(const Quantized& quantized, const QuantizeSummary& summary) {
   json layers = json::array(), activations = json::array(), sweep = json::array();
@@ -85,64 +126,79 @@ json result_json(const Quantized& quantized, const QuantizeSummary& summary) {
     activations.push_back({{"value", one.value},
                            {"bits", one.bits},
                            {"seen", {one.low, one.high}},
-                           {"range", {one.range_low, one.range_high}}});
+                           {"range", {one.range_low, one.range_high}},
+                           {"saturated", one.saturated}});
   for (const auto& [bits, score] : summary.sweep) {
     json point = score_json(score);
     point["bits"] = bits;
     sweep.push_back(std::move(point));
   }
   json result{{"method", method_name(summary.options.method)},
-              {"profile", quantized.profile == Profile::Int8 ? "int8" : "exact"},
-              {"placement", quantized.placement == PlacementStyle::Deploy ? "deploy" : "academic"},
-              {"reduce_range", range_name(quantized.reduce_range)},
               {"opset", quantized.graph.opset()},
               {"calibration_samples", quantized.samples},
               {"layers", layers},
               {"activations", activations},
               {"before", summary.before ? score_json(*summary.before) : json(nullptr)},
-              {"after", score_json(summary.after)},
+              {"after", summary.after ? score_json(*summary.after) : json(nullptr)},
               {"output_sqnr_db", or_null(quantized.output_sqnr_db)},
+              {"minmax_sqnr_db", or_null(quantized.minmax_sqnr_db)},
               {"file_bytes", {{"before", summary.bytes_before}, {"after", summary.bytes_after}}},
-              {"notes", quantized.notes}};
+              {"notes", quantized.notes},
+              {"warnings", summary.warnings}};
+  result.update(choices_json(quantized.profile, quantized.placement, quantized.reduce_range));
   if (!summary.sweep.empty()) result["sweep"] = std::move(sweep);
   return result;
 }
 
-std::string layer_table(const Quantized& quantized) {
+std::string layer_table(const std::vector<LayerResult>& layers) {
+  const bool measured = std::any_of(layers.begin(), layers.end(),
+                                    [](const LayerResult& layer) { return layer.sqnr_db.has_value(); });
+  std::vector<std::string> header{"layer", "op", "weight bits", "input bits"};
+  if (measured) header.push_back("SQNR dB");
+  header.push_back("size");
   std::vector<std::vector<std::string>> rows;
-  for (const LayerResult& layer : quantized.layers)
-    rows.push_back({layer.name, layer.op, bits_text(layer.weight_bits), bits_text(layer.activation_bits),
-                    decibels(layer.sqnr_db), format_bytes(static_cast<double>(layer.bytes))});
-  return format_table({"layer", "op", "weight bits", "input bits", "SQNR dB", "size"}, rows);
+  for (const LayerResult& layer : layers) {
+    rows.push_back({layer.name, layer.op, bits_text(layer.weight_bits), bits_text(layer.activation_bits)});
+    if (measured) rows.back().push_back(decibels(layer.sqnr_db));
+    rows.back().push_back(format_bytes(static_cast<double>(layer.bytes)));
+  }
+  return format_table(header, rows);
 }
 
 std::string summary_table(const Quantized& quantized, const QuantizeSummary& summary) {
   std::vector<std::vector<std::string>> rows;
   const auto add = [&](const char* name, std::optional<double> Evaluation::*member, double factor,
                        const char* unit) {
-    const std::optional<double> after = summary.after.*member;
+    const std::optional<double> after = (*summary.after).*member;
     if (!after) return;
-    const std::optional<double> before = summary.before ? (*summary.before).*member : std::nullopt;
-    rows.push_back({name, before ? fmt::format("{:.2f}{}", *before * factor, unit) : "",
-                    std::isfinite(*after) ? fmt::format("{:.2f}{}", *after * factor, unit) : "exact"});
+    std::string before;
+    if (summary.before && (*summary.before).*member)
+      before = fmt::format("{:.2f}{}", *((*summary.before).*member) * factor, unit);
+    rows.push_back(
+        {name, before, std::isfinite(*after) ? fmt::format("{:.2f}{}", *after * factor, unit) : "exact"});
   };
-  add("top-1", &Evaluation::top1, 100, " %");
-  add("top-5", &Evaluation::top5, 100, " %");
-  add("loss", &Evaluation::loss, 1, "");
-  add("PSNR (Y)", &Evaluation::psnr_y, 1, " dB");
-  add("same class as float", &Evaluation::argmax_agreement, 100, " %");
-  add("SQNR of the output", &Evaluation::sqnr_db, 1, " dB");
+  std::string head = "";
+  if (summary.after) {
+    head = fmt::format("{} samples", summary.after->n);
+    add("top-1", &Evaluation::top1, 100, " %");
+    add("top-5", &Evaluation::top5, 100, " %");
+    add("loss", &Evaluation::loss, 1, "");
+    add("PSNR (Y)", &Evaluation::psnr_y, 1, " dB");
+    add("same class as float", &Evaluation::argmax_agreement, 100, " %");
+    add("SQNR of the output", &Evaluation::sqnr_db, 1, " dB");
+  }
   rows.push_back({"file", format_bytes(static_cast<double>(summary.bytes_before)),
                   format_bytes(static_cast<double>(summary.bytes_after))});
-  std::string text = format_table({fmt::format("{} samples", summary.after.n), "before", "after"}, rows);
+  std::string text = format_table({head, "before", "after"}, rows);
+  if (const std::string line = comparison_line(quantized); !line.empty()) text += "\n" + line;
   if (!summary.sweep.empty()) {
-    const Headline head = headline(summary.after);
+    const Headline wanted = headline(*summary.after);
     rows.clear();
     for (const auto& [bits, score] : summary.sweep) {
-      const std::optional<double> value = score.*head.member;
-      rows.push_back({bits_text(bits), value ? fmt::format("{:.2f}", *value * head.factor) : ""});
+      const std::optional<double> value = score.*wanted.member;
+      rows.push_back({bits_text(bits), value ? fmt::format("{:.2f}", *value * wanted.factor) : ""});
     }
-    text += "\n" + format_table({"bits", head.name}, rows);
+    text += "\n" + format_table({"bits", wanted.name}, rows);
   }
   return text;
 }
@@ -153,15 +209,17 @@ Report report_of(const Quantized& quantized, const QuantizeSummary& summary) {
       .subtitle = fmt::format("lithe quantize: method {}, profile {}, {} calibration samples",
                               method_name(summary.options.method),
                               quantized.profile == Profile::Int8 ? "int8" : "exact", quantized.samples)};
-  const Headline head = headline(summary.after);
-  const std::optional<double> after = summary.after.*head.member;
-  const std::optional<double> before = summary.before ? (*summary.before).*head.member : std::nullopt;
-  if (before) report.facts.push_back({head.name + " before", fmt::format("{:.2f}", *before * head.factor)});
+  const Evaluation scored = summary.after.value_or(Evaluation{});
+  const Headline head = headline(scored);
+  const std::optional<double> after = scored.*head.member;
+  const bool has_before = summary.before && (*summary.before).*head.member;
+  const double before = has_before ? *((*summary.before).*head.member) * head.factor : 0;
+  if (has_before) report.facts.push_back({head.name + " before", fmt::format("{:.2f}", before)});
   if (after)
     report.facts.push_back(
-        {head.name + (before ? " after" : ""), fmt::format("{:.2f}", *after * head.factor)});
-  if (summary.after.sqnr_db && head.member != &Evaluation::sqnr_db)
-    report.facts.push_back({"SQNR of the output, dB", decibels(summary.after.sqnr_db)});
+        {head.name + (has_before ? " after" : ""), fmt::format("{:.2f}", *after * head.factor)});
+  if (scored.sqnr_db && head.member != &Evaluation::sqnr_db)
+    report.facts.push_back({"SQNR of the output, dB", decibels(scored.sqnr_db)});
   report.facts.push_back({"file before", format_bytes(static_cast<double>(summary.bytes_before))});
   report.facts.push_back({"file after", format_bytes(static_cast<double>(summary.bytes_after))});
 
@@ -181,14 +239,14 @@ Report report_of(const Quantized& quantized, const QuantizeSummary& summary) {
     for (const auto& [x, y] : points) {
       curve.x.push_back(x);
       curve.y.push_back(y);
-      if (before) {
+      if (has_before) {
         flat.x.push_back(x);
-        flat.y.push_back(*before * head.factor);
+        flat.y.push_back(before);
       }
     }
     if (!points.empty()) {
       plot.series.push_back(std::move(curve));
-      if (before) plot.series.push_back(std::move(flat));
+      if (has_before) plot.series.push_back(std::move(flat));
       report.add(std::move(plot));
     }
   }
@@ -229,8 +287,10 @@ Report report_of(const Quantized& quantized, const QuantizeSummary& summary) {
     report.add(std::move(activations));
   }
   report.add(std::move(table));
-  if (!quantized.notes.empty()) {
+  if (const std::string line = comparison_line(quantized); !line.empty()) report.add(Text{line});
+  if (!quantized.notes.empty() || !summary.warnings.empty()) {
     Table notes{.title = "Notes", .columns = {{"note", false}}};
+    for (const std::string& warning : summary.warnings) notes.rows.push_back({"Warning: " + warning});
     for (const std::string& note : quantized.notes) notes.rows.push_back({note});
     report.add(std::move(notes));
   }

@@ -5,10 +5,12 @@
 #include <algorithm>
 #include <filesystem>
 #include <new>
+#include <string_view>
 #include <thread>
 
 #include "cli/verbs.h"
 #include "lithe/base/error.h"
+#include "lithe/base/file.h"
 #include "lithe/base/version.h"
 
 namespace lithe::cli {
@@ -24,6 +26,16 @@ std::string one_line(std::string text) {
 
 bool has_verb(CLI::App& app, const std::string& name) {
   return !app.get_subcommands([&](CLI::App* verb) { return verb->get_name() == name; }).empty();
+}
+
+/// The first word names the verb; before it only flags without values can stand.
+void check_verb(CLI::App& app, int argc, char** argv) {
+  const auto is_word = [](std::string_view text) { return !text.empty() && text[0] != '-'; };
+  const auto word = std::find_if(argv + 1, argv + argc, is_word);
+  if (word == argv + argc || has_verb(app, *word)) return;
+  std::string names;
+  for (const VerbInfo& verb : kVerbs) names += (names.empty() ? "" : ", ") + std::string(verb.name);
+  fail("unknown verb '{}'; verbs: {}; see 'lithe --help'", *word, names);
 }
 
 int report_error(const std::string& text, int status) {
@@ -48,7 +60,11 @@ void Invocation::add_flags(CLI::App& app, const std::set<Flag>& flags, bool mode
         ->capture_default_str();
   if (flags.contains(Flag::Limit))
     app.add_option("--limit", options.limit, "use only N items of the data, chosen by --seed")
-        ->check(CLI::PositiveNumber);
+        ->check([](const std::string& text) {
+          const bool digits = text.find_first_not_of("0123456789") == std::string::npos;
+          const bool positive = digits && text.find_first_not_of('0') != std::string::npos;
+          return positive ? "" : fmt::format("{} is no number of samples; give 1 or more", text);
+        });
   if (flags.contains(Flag::Memory))
     app.add_option_function<std::string>(
         "--memory", [this](const std::string& text) { options.memory_bytes = parse_bytes(text); },
@@ -69,6 +85,20 @@ Progress& Invocation::progress() {
   if (!progress_)
     progress_ = options.quiet ? std::make_unique<Progress>() : std::make_unique<ConsoleProgress>();
   return *progress_;
+}
+
+void Invocation::warn(const std::string& text) {
+  if (!options.quiet) fmt::print(stderr, "warning: {}\n", text);
+}
+
+void Invocation::check_outputs() const {
+  if (!options.output.empty()) {
+    std::error_code missing;
+    if (!options.model.empty() && std::filesystem::equivalent(options.model, options.output, missing))
+      fail("-o {} is the model itself, which would be lost; give another file", options.output);
+    require_writable(options.output);
+  }
+  if (!options.report.empty()) require_writable_folder(options.report);
 }
 
 json Invocation::envelope(const json& result, const std::vector<std::string>& files) const {
@@ -165,6 +195,7 @@ int run_command_line(int argc, char** argv, const std::vector<AddVerb>& verbs) {
     if (!has_verb(app, verb.name)) app.add_subcommand(verb.name, verb.summary);
   try {
     catch_interrupts();
+    check_verb(app, argc, argv);
     app.parse(argc, argv);
     return 0;
   } catch (const CLI::CallForHelp& call) {

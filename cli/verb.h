@@ -57,6 +57,10 @@ class Invocation {
     if (!options.as_json && !options.quiet)
       fmt::print("{}\n", fmt::format(format, std::forward<Args>(args)...));
   }
+  /// One line on standard error that asks for attention; silent under --quiet.
+  void warn(const std::string& text);
+  /// Finds out before the work whether -o and --report can be written. Throws Error.
+  void check_outputs() const;
   /// The envelope that --json prints and report.json repeats.
   json envelope(const json& result, const std::vector<std::string>& files = {}) const;
   /// Prints the envelope under --json.

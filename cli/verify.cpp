@@ -1,5 +1,8 @@
 // `lithe verify`: the engine against stock ONNX Runtime on the same inputs.
 #include "lithe/metrics/verify.h"
+
+#include <filesystem>
+
 #include "cli/torch_setup.h"
 #include "cli/verbs.h"
 #include "lithe/base/error.h"
@@ -8,6 +11,7 @@
 #include "lithe/engine/executor.h"
 #include "lithe/engine/random_inputs.h"
 #include "lithe/graph/onnx.h"
+#include "lithe/report/report.h"
 
 namespace lithe::cli {
 namespace {
@@ -23,6 +27,7 @@ struct VerifyFlags {
 
 void run_verify(VerifyFlags& flags) {
   Invocation& call = flags.call;
+  call.check_outputs();
   const at::Device device = set_up_torch(call);
   const Graph graph = read_onnx(call.options.model);
   const at::NoGradGuard no_grad;
@@ -38,6 +43,7 @@ void run_verify(VerifyFlags& flags) {
   std::vector<std::vector<std::string>> rows;
   const CodeComparison& codes = verification.codes;
   const bool quantized = codes.values > 0;
+  std::vector<std::string> lines;
   for (const OutputComparison& one : verification.outputs) {
     outputs.push_back({{"name", one.name},
                        {"max_abs", one.end_to_end.max_abs},
@@ -54,23 +60,36 @@ void run_verify(VerifyFlags& flags) {
                  {"tolerance", flags.tolerance},
                  {"optimization", flags.optimization},
                  {"pass", verification.pass}};
-  call.say("{}", format_table({"output", "max_abs", "max_rel", "argmax agreement",
-                               quantized ? "from equal codes" : "judged", "pass"},
-                              rows));
+  const std::vector<std::string> header{
+      "output", "max_abs", "max_rel", "argmax agreement", quantized ? "from equal codes" : "judged", "pass"};
+  call.say("{}", format_table(header, rows));
+  std::string verdict = fmt::format("{}: the engine and stock ONNX Runtime {}", call.options.model,
+                                    verification.pass ? "agree" : "disagree");
   if (quantized) {
     result["codes"] = {{"values", codes.values},       {"codes", codes.codes},
                        {"differing", codes.differing}, {"largest_step", codes.largest_step},
                        {"worst", codes.worst},         {"pass", codes.pass}};
-    call.say("{} quantised values, each from equal codes before it: {} of {} codes differ, by at most {}",
-             codes.values, codes.differing, codes.codes, codes.largest_step);
+    const std::string line = fmt::format(
+        "{} quantised values, each from equal codes before it: {} of {} codes differ, by at most {}",
+        codes.values, codes.differing, codes.codes, codes.largest_step);
+    call.say("{}", line);
+    lines.push_back(line);
   }
-  call.say("{}: the engine and stock ONNX Runtime {}", call.options.model,
-           verification.pass ? "agree" : "DISAGREE");
-  call.finish(result);
-  if (!verification.pass) {
-    const std::string where = codes.pass ? "" : fmt::format(", most at '{}'", codes.worst);
-    fail_system("{}: the engine and stock ONNX Runtime disagree{}", call.options.model, where);
+  std::vector<std::string> files;
+  if (!call.options.report.empty()) {
+    Report report{.title = std::filesystem::path(call.options.model).filename().string(),
+                  .subtitle = "lithe verify: the engine against stock ONNX Runtime"};
+    report.facts = {{"result", verification.pass ? "agree" : "disagree"}};
+    Table table{.title = "Outputs", .rows = rows};
+    for (std::size_t i = 0; i < header.size(); ++i) table.columns.push_back({header[i], i > 0});
+    report.add(std::move(table));
+    for (const std::string& line : lines) report.add(Text{line});
+    files = write_report(report, call.envelope(result), call.options.report);
   }
+  call.finish(result, files);
+  if (!codes.pass) verdict += fmt::format(", most at '{}'", codes.worst);
+  if (!verification.pass) fail_system("{}", verdict);
+  call.say("{}", verdict);
 }
 
 }  // namespace

@@ -102,6 +102,18 @@ void write_file(const fs::path& path, std::string_view text) {
   file.commit();
 }
 
+void require_writable(const fs::path& path) {
+  const AtomicFile attempt(path);
+}
+
+void require_writable_folder(const fs::path& folder) {
+  std::error_code refused;
+  fs::create_directories(folder, refused);
+  if (refused) fail("{}: cannot create the folder: {}", folder.string(), refused.message());
+  if (::access(folder.c_str(), W_OK) != 0)
+    fail("{}: cannot write into the folder: {}", folder.string(), std::strerror(errno));
+}
+
 TemporaryFolder::TemporaryFolder() {
   std::string pattern = (fs::temp_directory_path() / "lithe-XXXXXX").string();
   if (!::mkdtemp(pattern.data()))

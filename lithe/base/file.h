@@ -58,6 +58,13 @@ class AtomicFile {
 /// Writes `text` to `path` through AtomicFile.
 void write_file(const std::filesystem::path& path, std::string_view text);
 
+/// Throws what writing to `path` would throw: what would stop a result is better known before the work than
+/// after it. Leaves nothing behind.
+void require_writable(const std::filesystem::path& path);
+
+/// Creates `folder` if it is not there; throws Error(Input) naming it if it cannot be a writable folder.
+void require_writable_folder(const std::filesystem::path& folder);
+
 /// A fresh folder under the system's temporary folder, removed with its contents on destruction.
 class TemporaryFolder {
  public:

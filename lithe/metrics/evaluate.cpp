@@ -120,6 +120,20 @@ Evaluation means(const Sums& sums) {
   return out;
 }
 
+/// Scores of NaN mean nothing; better said than counted.
+void refuse_nan(const at::Tensor& value, const std::string& what, const Batch& batch) {
+  if (!at::isFloatingType(value.scalar_type()) || value.numel() == 0) return;
+  const at::Tensor nan = at::isnan(value).reshape({value.size(0), -1});
+  const auto count = nan.sum().item<std::int64_t>();
+  if (count == 0) return;
+  const at::Tensor bad = nan.any(1).nonzero().flatten();
+  fail(
+      "{} holds {} NaN in {} of {} samples, first for '{}'; check the data, the preprocessing and the "
+      "weights",
+      what, count, bad.numel(), value.size(0),
+      batch.names.at(static_cast<std::size_t>(bad[0].item<std::int64_t>())));
+}
+
 const at::Tensor& output_of(const Feeds& outputs, const std::string& name) {
   const auto found = outputs.find(name);
   if (found == outputs.end()) fail("the model has no output '{}'", name);
@@ -160,6 +174,7 @@ Evaluation evaluate(const Graph& graph, const RunBatch& run, const DatasetPtr& a
     if (raw.dim() == 0 || raw.size(0) < n)
       fail("the output '{}' {} does not have one row a sample ({})", output, shape_text(raw), n);
     const at::Tensor value = raw.narrow(0, 0, n).cpu();
+    refuse_nan(value, fmt::format("the output '{}'", output), batch);
     const bool labelled = batch.labels.defined() && value.dim() >= 2 && value.numel() == n * value.size(1);
     if (labelled) score_labels(value.reshape({n, value.size(1)}), batch.labels, probabilities, sums);
     if (batch.targets.defined() && value.dim() == 4) {
@@ -167,7 +182,11 @@ Evaluation evaluate(const Graph& graph, const RunBatch& run, const DatasetPtr& a
       const std::int64_t border = options.shave >= 0 ? options.shave : scale > 1 ? scale : 0;
       score_images(value, batch.targets, options, border, sums);
     }
-    if (against) compare(value, output_of(against(feeds), output).narrow(0, 0, n).cpu(), sums);
+    if (against) {
+      const at::Tensor other = output_of(against(feeds), output).narrow(0, 0, n).cpu();
+      refuse_nan(other, fmt::format("the output '{}' of the model compared with", output), batch);
+      compare(value, other, sums);
+    }
     sums.n += n;
     progress.advance(n);
   }

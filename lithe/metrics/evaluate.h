@@ -43,7 +43,8 @@ struct Evaluation {
 /// Scores the output of `graph` (executed by `run`) on `dataset`: top-1/5 and cross-entropy for an output
 /// [n, classes] with labels; PSNR and SSIM for an output [n, channels, h, w] with target images; agreement
 /// with `against`, which gets the same batches, when given. A graph that fixes its batch is fed batches of
-/// that size, the last one filled up with copies. Throws Error(Input) if the data do not fit the graph.
+/// that size, the last one filled up with copies. Throws Error(Input) if the data do not fit the graph, or if
+/// an output holds NaN, naming the output and the first sample.
 Evaluation evaluate(const Graph& graph, const RunBatch& run, const DatasetPtr& dataset,
                     const EvaluateOptions& options = {}, const RunBatch& against = {});
 

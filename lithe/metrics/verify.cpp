@@ -26,10 +26,17 @@ std::vector<ValueInfo> quantized_values(const Graph& graph) {
   return values;
 }
 
-/// Means of few codes lie exactly between two codes all the time, and kernels round such ties differently.
+/// Means of few codes lie exactly between two codes all the time, and kernels round such ties differently; a
+/// Relu or Clip behind the mean changes nothing of that.
 bool is_mean(const Graph& graph, const GraphIndex& index, const std::string& quantized) {
   const int quantizer = index.producer(quantized);
-  const int maker = index.producer(graph.nodes[static_cast<std::size_t>(quantizer)].inputs[0]);
+  int maker = index.producer(graph.nodes[static_cast<std::size_t>(quantizer)].inputs[0]);
+  const auto bounds = [&](int node) {
+    const Node& one = graph.nodes[static_cast<std::size_t>(node)];
+    return one.is("Relu") || one.is("Clip");
+  };
+  while (maker >= 0 && bounds(maker))
+    maker = index.producer(graph.nodes[static_cast<std::size_t>(maker)].inputs[0]);
   if (maker < 0) return false;
   const Node& node = graph.nodes[static_cast<std::size_t>(maker)];
   return node.is("GlobalAveragePool") || node.is("AveragePool") || node.is("ReduceMean");

@@ -51,24 +51,25 @@ int correct_biases(Graph& graph, QdqPlan& plan, const DatasetPtr& calibration,
   std::vector<Layer*> layers;
   std::map<std::string, const Layer*> by_output;
   for (Layer& layer : plan.layers) {
-    if ((layer.weight_bits == kFloatBits && layer.activation_bits == kFloatBits) || layer.op == "MatMul")
-      continue;
-    // A bias that is not one number a channel stays as it is.
-    if (layer.bias.empty() && !graph.nodes[layer.node].input(2).empty()) continue;
-    std::int64_t channels = layer.channels;
-    if (layer.axis < 0) {
-      const auto& shape = graph.constants.at(layer.weight).shape();
-      channels = shape.at(1) * graph.nodes[layer.node].attr("group", std::int64_t{1});
+    if (layer.weight_bits == kFloatBits && layer.activation_bits == kFloatBits) continue;
+    if (layer.bias.empty()) {
+      // A bias that is not one number a channel stays as it is, and a MatMul has no place for one.
+      if (layer.op == "MatMul" || !graph.nodes[layer.node].input(2).empty()) continue;
+      std::int64_t channels = layer.channels;
+      if (layer.axis < 0) {
+        const auto& shape = graph.constants.at(layer.weight).shape();
+        channels = shape.at(1) * graph.nodes[layer.node].attr("group", std::int64_t{1});
+      }
+      ensure_bias(graph, layer.node, channels);
     }
-    ensure_bias(graph, layer.node, channels);
-    layer.bias = own_constant(graph, layer.node, 2);
+    layer.bias = own_constant(graph, layer.bias_node, layer.bias_index);
     layers.push_back(&layer);
     by_output.emplace(layer.output, &layer);
   }
   if (layers.empty()) return 0;
 
   const Graph quantized = export_qdq(graph, plan);
-  Executor reference(graph), simulator(quantized);
+  Executor reference(graph, {.device = options.device}), simulator(quantized, {.device = options.device});
   std::map<std::string, ChannelMean> wanted;
   std::vector<Feeds> batches;
   for_each_batch(graph, calibration,
@@ -104,7 +105,7 @@ int correct_biases(Graph& graph, QdqPlan& plan, const DatasetPtr& calibration,
     }
     const TensorData old = graph.constants.at(layer->bias);
     graph.constants[layer->bias] =
-        to_tensor_data((to_tensor(old).reshape({-1}) + shift).reshape(old.shape()).contiguous());
+        to_tensor_data((to_tensor(old).reshape({-1}) + shift.cpu()).reshape(old.shape()).contiguous());
     progress.advance(1, layer->name);
   }
   progress.finish();

@@ -73,6 +73,16 @@ double Histogram::quantile(double q) const {
   return (static_cast<double>(bin) + part) * width - std::ldexp(1.0, exponent_);
 }
 
+double Histogram::share_below(double x) const {
+  if (!counts_.defined()) return 0;
+  const double edge = std::ldexp(1.0, exponent_), width = 2 * edge / static_cast<double>(kBins);
+  const double position = std::clamp((x + edge) / width, 0.0, static_cast<double>(kBins));
+  const auto whole = static_cast<std::int64_t>(position);
+  const double below = counts_.narrow(0, 0, whole).sum().item<double>();
+  const double inside = whole < kBins ? counts_[whole].item<double>() : 0.0;
+  return (below + (position - static_cast<double>(whole)) * inside) / counts_.sum().item<double>();
+}
+
 void ActivationStatistics::add(const at::Tensor& batch, const std::string& value) {
   if (batch.numel() == 0) return;
   const at::Tensor x = batch.detach().to(at::kCPU, at::kFloat);
@@ -92,14 +102,28 @@ void ActivationStatistics::add(const at::Tensor& batch, const std::string& value
     low_ = std::min(low_, low);
     high_ = std::max(high_, high);
   }
+  const auto half = static_cast<std::size_t>(batches_ % 2);
+  half_low_[half] = std::min(half_low_[half], low);
+  half_high_[half] = std::max(half_high_[half], high);
   ++batches_;
   if (options_.histogram) histogram_.add(x);
+}
+
+double ActivationStatistics::unevenness() const {
+  if (batches_ < 2) return 1;
+  const double first = half_high_[0] - half_low_[0], second = half_high_[1] - half_low_[1];
+  const double wide = std::max(first, second), narrow = std::min(first, second);
+  return wide > 0 ? wide / narrow : 1;
 }
 
 void ActivationStatistics::merge(const ActivationStatistics& other) {
   if (other.empty()) return;
   low_ = empty() ? other.low_ : std::min(low_, other.low_);
   high_ = empty() ? other.high_ : std::max(high_, other.high_);
+  for (std::size_t half = 0; half < 2; ++half) {
+    half_low_[half] = std::min(half_low_[half], other.half_low_[half]);
+    half_high_[half] = std::max(half_high_[half], other.half_high_[half]);
+  }
   batches_ += other.batches_;
   histogram_.add(other.histogram_);
 }

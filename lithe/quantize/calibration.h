@@ -1,6 +1,8 @@
 // What values the activations take on calibration data, in one pass and bounded memory.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -25,6 +27,8 @@ class Histogram {
   void add(const Histogram& other);
   /// The value below which the share `q` (0..1) of all counted values lies.
   double quantile(double q) const;
+  /// The share of the counted values that lie below `x`; values spread evenly inside their bin.
+  double share_below(double x) const;
   /// Middles of the bins and how many values fell into each, as float64 tensors [kBins].
   at::Tensor middles() const;
   const at::Tensor& counts() const { return counts_; }
@@ -53,12 +57,19 @@ class ActivationStatistics {
   bool empty() const { return batches_ == 0; }
   double low() const { return low_; }  // as the momentum says
   double high() const { return high_; }
+  /// The extremes of all batches and 0.
+  double lowest() const { return std::min(half_low_[0], half_low_[1]); }
+  double highest() const { return std::max(half_high_[0], half_high_[1]); }
+  /// How many times wider the range (with 0) of the one half of the batches is than that of the other, every
+  /// second batch being one half; 1 for a single batch.
+  double unevenness() const;
   const Histogram& histogram() const { return histogram_; }
 
  private:
   Options options_;
   std::int64_t batches_ = 0;
   double low_ = 0, high_ = 0;
+  std::array<double, 2> half_low_{}, half_high_{};  // of even and odd batches, with 0
   Histogram histogram_;
 };
 

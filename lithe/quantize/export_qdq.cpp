@@ -59,6 +59,10 @@ TensorData integer_constant(const at::Tensor& tensor, DType dtype, const std::st
   return TensorData(dtype, shape, bytes, packed);
 }
 
+bool is_nibble(int bits, std::int64_t opset, bool nibbles) {
+  return nibbles && opset >= kNibbleOpset && bits <= 4;
+}
+
 /// How a weight lies in the file.
 struct Container {
   DType dtype = DType::Int8;
@@ -66,7 +70,7 @@ struct Container {
 };
 
 Container container_of(const QuantizedWeight& weight, std::int64_t opset, bool nibbles) {
-  if (!nibbles || opset < kNibbleOpset || weight.bits > 4) return {};
+  if (!is_nibble(weight.bits, opset, nibbles)) return {};
   const at::Tensor numbers =
       weight.codes - along_axis(weight.quantizer.zero_point, weight.quantizer.axis, weight.codes.dim());
   if (numbers.min().item<float>() >= -8 && numbers.max().item<float>() <= 7) return {DType::Int4, false};
@@ -200,7 +204,9 @@ class Exporter {
 
   void integer_bias(Node& node, const Layer& layer, const QuantizedWeight& weight) {
     const auto input = activations_.find(layer.input);
-    if (layer.bias.empty() || layer.activation_bits == kFloatBits || input == activations_.end()) return;
+    if (layer.bias.empty() || layer.bias_node != layer.node || layer.activation_bits == kFloatBits ||
+        input == activations_.end())
+      return;
     const at::Tensor bias = to_tensor(graph_.constants.at(layer.bias)).reshape({-1});
     const at::Tensor input_scale = input->second->quantizer.scale;
     const at::Tensor scale = input_scale * weight.quantizer.scale;
@@ -238,10 +244,10 @@ std::vector<std::uint8_t> pack_nibbles(std::span<const std::int64_t> codes) {
   return bytes;
 }
 
-std::int64_t stored_bytes(const QuantizedWeight& weight, std::int64_t opset, bool nibbles) {
-  const DType dtype = container_of(weight, opset, nibbles).dtype;
-  const std::int64_t scales = weight.quantizer.scale.numel();
-  return packed_bytes(dtype, weight.codes.numel()) + 4 * scales + packed_bytes(dtype, scales);
+std::int64_t stored_bytes(int bits, std::int64_t elements, std::int64_t scales, std::int64_t opset,
+                          bool nibbles) {
+  const DType dtype = is_nibble(bits, opset, nibbles) ? DType::Int4 : DType::Int8;
+  return packed_bytes(dtype, elements) + 4 * scales + packed_bytes(dtype, scales);
 }
 
 Graph export_qdq(const Graph& graph, const QdqPlan& plan, const ExportOptions& options) {

@@ -48,7 +48,8 @@ Graph export_qdq(const Graph& graph, const QdqPlan& plan, const ExportOptions& o
 /// Codes of -8..7 or 0..15 in bytes, the first in the low half, an odd last one padded with 0.
 std::vector<std::uint8_t> pack_nibbles(std::span<const std::int64_t> codes);
 
-/// Bytes that the constants of a quantised weight take in the exported file.
-std::int64_t stored_bytes(const QuantizedWeight& weight, std::int64_t opset, bool nibbles = true);
+/// Bytes that a weight of so many elements, with its scales and zero-points, takes in the exported file.
+std::int64_t stored_bytes(int bits, std::int64_t elements, std::int64_t scales, std::int64_t opset,
+                          bool nibbles = true);
 
 }  // namespace lithe

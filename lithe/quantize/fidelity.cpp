@@ -46,7 +46,7 @@ std::map<std::string, double> measure_sqnr(const Graph& reference, const Graph& 
     double signal = 0, noise = 0;
   };
   std::map<std::string, Sums> sums;
-  Executor first(reference), second(quantized);
+  Executor first(reference, {.device = options.device}), second(quantized, {.device = options.device});
   progress.start("compare with float", std::min(options.samples, data->size()));
   for_each_batch(reference, data,
                  {.batch = options.batch, .threads = options.threads, .limit = options.samples},

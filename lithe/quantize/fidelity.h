@@ -29,6 +29,7 @@ struct SqnrOptions {
   std::int64_t samples = 64;
   std::int64_t batch = 8;  // whose observed values are all in memory at once
   int threads = 2;         // that decode
+  at::Device device = at::kCPU;
 };
 
 /// 10 log10(sum y^2 / sum (y - y')^2) in dB of each named value, y in `reference` and y' in `quantized`, over

@@ -38,12 +38,24 @@ std::int64_t channel_axis(const Node& node, const TensorData& weight, std::size_
   return weight_index == 1 ? weight.rank() - 1 : -1;
 }
 
-/// The bias if it is a constant with one number an output channel.
-std::string channel_bias(const Graph& graph, const Node& node, std::int64_t channels) {
-  const std::string& name = node.is("MatMul") ? node.input(99) : node.input(2);
+/// Whether the value is a constant with one number an output channel.
+bool is_channel_bias(const Graph& graph, const std::string& name, std::int64_t channels) {
   const TensorData* bias = name.empty() ? nullptr : graph.constant(name);
-  if (!bias || bias->dtype() != DType::Float32 || bias->count() != channels || bias->rank() < 1) return "";
-  return bias->shape().back() == channels ? name : "";
+  return bias && bias->dtype() == DType::Float32 && bias->count() == channels && bias->rank() >= 1 &&
+         bias->shape().back() == channels;
+}
+
+/// Exporters write a linear layer as MatMul and Add: the constant of an Add that alone reads the product.
+void find_added_bias(const Graph& graph, const GraphIndex& index, Layer& layer) {
+  if (layer.axis < 0 || index.is_output(layer.output) || index.consumers(layer.output).size() != 1) return;
+  const auto reader = static_cast<std::size_t>(index.consumers(layer.output)[0]);
+  const Node& add = graph.nodes[reader];
+  if (!add.is("Add")) return;
+  const std::size_t other = add.input(0) == layer.output ? 1 : 0;
+  if (!is_channel_bias(graph, add.input(other), layer.channels)) return;
+  layer.bias = add.input(other);
+  layer.bias_node = reader;
+  layer.bias_index = other;
 }
 
 /// Tells the layers at the border of the graph from those that have another layer before or behind them.
@@ -108,18 +120,20 @@ void check_bits(int bits, const std::string& what) {
 
 }  // namespace
 
+std::string layer_name(const Node& node) {
+  return node.name.empty() ? node.output(0) : node.name;
+}
+
 std::vector<Layer> find_layers(const Graph& graph, std::vector<std::string>* notes) {
   const auto note = [&](const Node& node, const char* reason) {
     if (notes) notes->push_back(fmt::format("{} stays in float: {}", describe(node), reason));
   };
   std::vector<Layer> layers;
+  const GraphIndex index(graph);
   for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
     const Node& node = graph.nodes[i];
     if (!is_layer_kind(node)) continue;
-    Layer layer{.node = i,
-                .name = node.name.empty() ? node.output(0) : node.name,
-                .op = node.op_type,
-                .output = node.output(0)};
+    Layer layer{.node = i, .name = layer_name(node), .op = node.op_type, .output = node.output(0)};
     if (node.is("MatMul") && graph.is_constant(node.input(0)))
       std::swap(layer.input_index, layer.weight_index);
     layer.input = node.input(layer.input_index);
@@ -151,7 +165,11 @@ std::vector<Layer> find_layers(const Graph& graph, std::vector<std::string>* not
     const std::int64_t outputs = node.is("ConvTranspose") && layer.axis < 0
                                      ? weight->shape().at(1) * node.attr("group", std::int64_t{1})
                                      : layer.channels;
-    layer.bias = channel_bias(graph, node, outputs);
+    layer.bias_node = i;
+    if (node.is("MatMul"))
+      find_added_bias(graph, index, layer);
+    else if (is_channel_bias(graph, node.input(2), outputs))
+      layer.bias = node.input(2);
     layers.push_back(std::move(layer));
   }
   mark_borders(graph, layers);

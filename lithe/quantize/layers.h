@@ -20,12 +20,17 @@ struct Layer {
   std::string input, output;  // activations
   std::string weight, bias;   // constants; bias is "" if there is none, or if it is not one number a channel
   std::size_t input_index = 0, weight_index = 1;
+  // The input that the bias is: of the layer itself, or of the Add that alone reads a MatMul.
+  std::size_t bias_node = 0, bias_index = 2;
   std::int64_t axis = -1;  // of the weight, that counts output channels; -1: they have no axis of their own
   std::int64_t channels = 0;  // length of that axis; 0 without
   bool first = false;         // no other layer lies between a graph input and this one
   bool last = false;          // no other layer lies between this one and a graph output
   int weight_bits = kFloatBits, activation_bits = kFloatBits;
 };
+
+/// What a layer is called: as its node, or as its output if the node has no name.
+std::string layer_name(const Node& node);
 
 /// The layers in the order of the nodes, all at kFloatBits. `notes` receives one line for every node of these
 /// kinds that cannot be quantised, and why.

@@ -87,14 +87,13 @@ RangeMethod range_method(QuantizeMethod method) {
 /// Chooses one quantiser for each group of points.
 std::vector<QuantizedActivation> choose_activations(
     const std::vector<ActivationPoint>& points, const std::map<std::string, ActivationStatistics>& statistics,
-    const QuantizeOptions& options, Scheme scheme) {
+    const RangeOptions& range, Scheme scheme) {
   std::map<std::size_t, ActivationStatistics> groups;
   for (const ActivationPoint& point : points) {
     const auto [place, fresh] = groups.emplace(point.group, statistics.at(point.value));
     if (!fresh) place->second.merge(statistics.at(point.value));
   }
   std::map<std::size_t, Quantizer> quantizers;
-  const RangeOptions range{.method = range_method(options.method), .percentile = options.percentile};
   std::vector<QuantizedActivation> activations;
   for (const ActivationPoint& point : points) {
     const auto found = quantizers.find(point.group);
@@ -123,7 +122,9 @@ void guard_biases(const Graph& graph, QdqPlan& plan, std::vector<std::string>& n
     for (const std::size_t i : weight.layers) {
       const Layer& layer = plan.layers[i];
       const auto scale = input_scale.find(layer.input);
-      if (layer.bias.empty() || layer.activation_bits == kFloatBits || scale == input_scale.end()) continue;
+      if (layer.bias.empty() || layer.bias_node != layer.node || layer.activation_bits == kFloatBits ||
+          scale == input_scale.end())
+        continue;
       const int raised = raise_scales(weight, to_tensor(graph.constants.at(weight.constant)),
                                       to_tensor(graph.constants.at(layer.bias)).reshape({-1}), scale->second);
       if (raised > 0)
@@ -136,20 +137,88 @@ double code_value(const Quantizer& quantizer, std::int64_t code) {
   return (static_cast<double>(code) - quantizer.zero_point.item<float>()) * quantizer.scale.item<float>();
 }
 
-std::vector<LayerResult> describe_layers(const Graph& graph, const QdqPlan& plan, const Graph& exported,
-                                         bool nibbles) {
-  std::map<std::string, const QuantizedActivation*> activations;
-  for (const QuantizedActivation& activation : plan.activations)
-    activations.emplace(activation.value, &activation);
+/// Of the targets, only ONNX Runtime takes 4-bit containers for convolutions and activations.
+bool takes_nibbles(Target target) {
+  return target == Target::OnnxRuntime;
+}
+
+/// Everything that is decided before data are seen.
+struct Groundwork {
+  Graph graph;
+  std::vector<Layer> layers;
+  Settings settings{};
+  std::vector<ActivationPoint> points;
+  std::vector<QuantizedWeight> weights;  // bits only
+};
+
+void note_reduced(const Groundwork& ground, std::vector<std::string>& notes) {
+  std::int64_t reduced = 0;
+  for (const QuantizedWeight& weight : ground.weights)
+    for (const std::size_t layer : weight.layers)
+      reduced += weight.reduced && ground.layers[layer].weight_bits == 8;
+  if (reduced > 0)
+    notes.push_back(fmt::format(
+        "the 8-bit weights of {} layers keep to 7 bits, so that x86 without VNNI does not saturate; "
+        "--reduce-range off keeps all 8",
+        reduced));
+}
+
+std::int64_t scales_of(const Layer& layer) {
+  return layer.axis >= 0 ? layer.channels : 1;
+}
+
+/// Tells what 4-bit containers would save where the opset has none.
+void note_containers(const Groundwork& ground, Target target, std::vector<std::string>& notes) {
+  if (!takes_nibbles(target)) return;
+  std::int64_t saved = 0, narrow = 0;
+  for (const QuantizedWeight& weight : ground.weights) {
+    const std::int64_t elements = ground.graph.constants.at(weight.constant).count();
+    const std::int64_t scales = scales_of(ground.layers[weight.layers.front()]);
+    const std::int64_t gain = stored_bytes(weight.bits, elements, scales, ground.graph.opset()) -
+                              stored_bytes(weight.bits, elements, scales, 21);
+    saved += gain;
+    narrow += gain > 0;
+  }
+  if (narrow > 0)
+    notes.push_back(
+        fmt::format("{} weights of 4 bits or fewer take 8 bits each in this file, which every runtime reads; "
+                    "--opset 21 packs them into 4 and saves {:.1f} KB, for newer runtimes",
+                    narrow, static_cast<double>(saved) / 1e3));
+}
+
+Groundwork lay_ground(const Graph& model, const DatasetPtr& data, const QuantizeOptions& options,
+                      std::vector<std::string>& notes) {
+  Groundwork ground{.graph = prepare_for_quantization(model, data, options, notes)};
+  ground.layers = find_layers(ground.graph, &notes);
+  if (ground.layers.empty())
+    fail("the model has no Conv, ConvTranspose, Gemm or MatMul with constant weights to quantise");
+  assign_bits(ground.layers, options.weight_bits, options.activation_bits, options.first_last,
+              options.bits_for, options.exclude);
+  ground.settings = settle(options, ground.layers, notes);
+  // What no layer reads follows the general bits, but integer kernels have 8 only.
+  const bool eight_only = ground.settings.profile == Profile::Int8 && options.activation_bits != kFloatBits;
+  ground.points = place_activations(ground.graph, ground.layers, ground.settings.placement, options.target,
+                                    eight_only ? 8 : options.activation_bits);
+  ground.weights = assign_weights(ground.layers, ground.settings.reduce_range);
+  note_reduced(ground, notes);
+  note_containers(ground, options.target, notes);
+  return ground;
+}
+
+/// The layers as the file will hold them.
+std::vector<LayerResult> describe_layers(const Groundwork& ground, Target target) {
+  std::map<std::string, int> point_bits;
+  for (const ActivationPoint& point : ground.points) point_bits.emplace(point.value, point.bits);
   std::map<std::size_t, const QuantizedWeight*> weights;
-  for (const QuantizedWeight& weight : plan.weights)
+  for (const QuantizedWeight& weight : ground.weights)
     for (const std::size_t i : weight.layers) weights.emplace(i, &weight);
   std::vector<LayerResult> results;
-  for (std::size_t i = 0; i < plan.layers.size(); ++i) {
-    const Layer& layer = plan.layers[i];
-    const TensorData& weight = graph.constants.at(layer.weight);
+  for (std::size_t i = 0; i < ground.layers.size(); ++i) {
+    const Layer& layer = ground.layers[i];
+    const TensorData& weight = ground.graph.constants.at(layer.weight);
     const std::int64_t bias_bytes =
-        layer.bias.empty() ? 0 : static_cast<std::int64_t>(graph.constants.at(layer.bias).bytes().size());
+        layer.bias.empty() ? 0
+                           : static_cast<std::int64_t>(ground.graph.constants.at(layer.bias).bytes().size());
     LayerResult result{.name = layer.name, .op = layer.op};
     result.float_bytes = static_cast<std::int64_t>(weight.bytes().size()) + bias_bytes;
     result.bytes = result.float_bytes;
@@ -158,18 +227,47 @@ std::vector<LayerResult> describe_layers(const Graph& graph, const QdqPlan& plan
     result.weight_high = values.max().item<float>();
     if (const auto found = weights.find(i); found != weights.end()) {
       result.weight_bits = found->second->bits;
-      result.bytes = stored_bytes(*found->second, exported.opset(), nibbles) + bias_bytes;
+      result.bytes = stored_bytes(result.weight_bits, weight.count(), scales_of(layer), ground.graph.opset(),
+                                  takes_nibbles(target)) +
+                     bias_bytes;
     }
-    if (const auto found = activations.find(layer.input);
-        found != activations.end() && layer.activation_bits != kFloatBits) {
-      const Quantizer& quantizer = found->second->quantizer;
-      result.activation_bits = found->second->bits;
-      result.input_low = code_value(quantizer, quantizer.codes.low);
-      result.input_high = code_value(quantizer, quantizer.codes.high);
-    }
+    if (layer.activation_bits != kFloatBits) result.activation_bits = point_bits.at(layer.input);
     results.push_back(std::move(result));
   }
   return results;
+}
+
+/// Share of what was seen that lies beyond the first and last code.
+double saturated_share(const ActivationStatistics& seen, const Quantizer& quantizer) {
+  const double half = 0.5 * quantizer.scale.item<float>();
+  const double low = code_value(quantizer, quantizer.codes.low) - half;
+  const double high = code_value(quantizer, quantizer.codes.high) + half;
+  double share = 0;
+  if (seen.lowest() < low) share += seen.histogram().share_below(low);
+  if (seen.highest() > high) share += 1 - seen.histogram().share_below(high);
+  return share;
+}
+
+/// Ranges that hang on which samples were drawn are a sign of too few.
+void note_uneven(const std::map<std::string, ActivationStatistics>& statistics,
+                 std::vector<std::string>& notes) {
+  constexpr double kMuch = 2;
+  std::int64_t uneven = 0;
+  double most = 0;
+  std::string worst;
+  for (const auto& [value, seen] : statistics) {
+    const double ratio = seen.unevenness();
+    uneven += ratio > kMuch;
+    if (ratio > most) {
+      most = ratio;
+      worst = value;
+    }
+  }
+  if (uneven > 0)
+    notes.push_back(fmt::format(
+        "the two halves of the calibration data give ranges that differ more than {}-fold at {} of {} "
+        "values, most at '{}' ({:.1f}-fold); calibrate on more samples",
+        kMuch, uneven, statistics.size(), worst, most));
 }
 
 /// Infinity may be meant (attention masks), NaN never is.
@@ -217,71 +315,85 @@ Graph prepare_for_quantization(const Graph& model, const DatasetPtr& calibration
   return graph;
 }
 
+bool needs_calibration(const QuantizeOptions& options) {
+  return options.correct_bias || options.activation_bits != kFloatBits ||
+         std::any_of(options.bits_for.begin(), options.bits_for.end(), [](const BitsRule& rule) {
+           return rule.activation_bits != 0 && rule.activation_bits != kFloatBits;
+         });
+}
+
+QuantizationPlan plan_quantization(const Graph& model, const QuantizeOptions& options) {
+  check(options);
+  const at::NoGradGuard no_grad;
+  QuantizationPlan plan;
+  Groundwork ground = lay_ground(model, nullptr, options, plan.notes);
+  plan.layers = describe_layers(ground, options.target);
+  plan.profile = ground.settings.profile;
+  plan.placement = ground.settings.placement;
+  plan.reduce_range = ground.settings.reduce_range;
+  plan.graph = std::move(ground.graph);
+  return plan;
+}
+
 Quantized quantize(const Graph& model, const DatasetPtr& calibration, const QuantizeOptions& wanted,
                    Progress& progress) {
   check(wanted);
-  if (!calibration || calibration->size() == 0) fail("the calibration data hold no sample");
+  const bool has_data = calibration && calibration->size() > 0;
+  if (!has_data && (calibration || needs_calibration(wanted))) fail("the calibration data hold no sample");
   const at::NoGradGuard no_grad;
   Quantized result;
   QuantizeOptions options = wanted;
-  options.batch = result.batch = usable_batch(model, calibration, wanted.batch);
+  if (has_data) options.batch = usable_batch(model, calibration, wanted.batch);
+  result.batch = options.batch;
   if (options.batch != wanted.batch)
     result.notes.push_back("the model runs single samples only, although it declares its batch free");
-  Graph graph = prepare_for_quantization(model, calibration, options, result.notes);
-
-  QdqPlan plan{.layers = find_layers(graph, &result.notes)};
-  if (plan.layers.empty())
-    fail("the model has no Conv, ConvTranspose, Gemm or MatMul with constant weights to quantise");
-  assign_bits(plan.layers, options.weight_bits, options.activation_bits, options.first_last, options.bits_for,
-              options.exclude);
-  const Settings settings = settle(options, plan.layers, result.notes);
+  Groundwork ground = lay_ground(model, calibration, options, result.notes);
+  const Settings& settings = ground.settings;
   result.profile = settings.profile;
   result.placement = settings.placement;
   result.reduce_range = settings.reduce_range;
-  result.samples = calibration->size();
-  if (result.samples < 128)
-    result.notes.push_back(
-        fmt::format("only {} samples for calibration; 128 or more give steadier ranges", result.samples));
-
-  // What no layer reads follows the general bits, but integer kernels have 8 only.
-  const bool eight_only = settings.profile == Profile::Int8 && options.activation_bits != kFloatBits;
-  const int other_bits = eight_only ? 8 : options.activation_bits;
-  const std::vector<ActivationPoint> points =
-      place_activations(graph, plan.layers, settings.placement, options.target, other_bits);
-  std::map<std::string, ActivationStatistics> statistics;
-  if (!points.empty()) {
-    std::vector<std::string> values;
-    for (const ActivationPoint& point : points) values.push_back(point.value);
-    Executor executor(graph);
-    statistics = calibrate(
-        executor, calibration, values,
-        {.batch = options.batch,
-         .threads = options.threads,
-         .statistics = {.histogram = options.method != QuantizeMethod::MinMax, .momentum = options.momentum}},
-        progress);
-    plan.activations = choose_activations(points, statistics, options, settings.activation_scheme);
+  if (needs_calibration(options)) {
+    result.samples = calibration->size();
+    if (result.samples < 128)
+      result.notes.push_back(
+          fmt::format("only {} samples for calibration; 128 or more give steadier ranges", result.samples));
   }
-  plan.weights = quantize_weights(graph, plan.layers,
-                                  {.method = range_method(options.method),
-                                   .search = options.search,
-                                   .scheme = settings.weight_scheme,
-                                   .reduce_range = settings.reduce_range});
-  const auto reduced = std::count_if(plan.layers.begin(), plan.layers.end(), [&](const Layer& layer) {
-    return layer.weight_bits == 8 &&
-           std::any_of(plan.weights.begin(), plan.weights.end(), [&](const QuantizedWeight& weight) {
-             return weight.constant == layer.weight && weight.bits == 7;
-           });
-  });
-  if (reduced > 0)
-    result.notes.push_back(fmt::format(
-        "the 8-bit weights of {} layers keep to 7 bits, so that x86 without VNNI does not saturate; "
-        "--reduce-range off keeps all 8",
-        reduced));
-  result.reference = graph;
+
+  std::map<std::string, ActivationStatistics> statistics;
+  if (!ground.points.empty()) {
+    std::vector<std::string> values;
+    for (const ActivationPoint& point : ground.points) values.push_back(point.value);
+    Executor executor(ground.graph, {.device = options.device});
+    const bool histogram = options.method != QuantizeMethod::MinMax || options.momentum > 0;
+    statistics = calibrate(executor, calibration, values,
+                           {.batch = options.batch,
+                            .threads = options.threads,
+                            .statistics = {.histogram = histogram, .momentum = options.momentum}},
+                           progress);
+    note_uneven(statistics, result.notes);
+  }
+  const auto plan_with = [&](RangeMethod method) {
+    const RangeOptions range{.method = method, .percentile = options.percentile};
+    return QdqPlan{
+        .layers = ground.layers,
+        .weights = quantize_weights(ground.graph, ground.layers,
+                                    {.method = method,
+                                     .search = options.search,
+                                     .scheme = settings.weight_scheme,
+                                     .reduce_range = settings.reduce_range}),
+        .activations = choose_activations(ground.points, statistics, range, settings.activation_scheme)};
+  };
+  QdqPlan plan = plan_with(range_method(options.method));
+  result.reference = ground.graph;
+  const std::vector<Layer> uncorrected = ground.layers;
   if (options.correct_bias) {
-    const int corrected = correct_biases(
-        graph, plan, calibration,
-        {.samples = options.bias_samples, .batch = options.batch, .threads = options.threads}, progress);
+    const int corrected = correct_biases(ground.graph, plan, calibration,
+                                         {.samples = options.bias_samples,
+                                          .batch = options.batch,
+                                          .threads = options.threads,
+                                          .device = options.device},
+                                         progress);
+    ground.layers = plan.layers;
     result.notes.push_back(fmt::format("the biases of {} layers were corrected", corrected));
   }
   // ONNX Runtime rounds a float bias of a quantised layer to int32 by itself, and moves codes by it: what is
@@ -289,35 +401,51 @@ Quantized quantize(const Graph& model, const DatasetPtr& calibration, const Quan
   // TensorRT wants biases in float.
   const bool integer_bias = options.target == Target::OnnxRuntime ||
                             (settings.profile == Profile::Int8 && options.target == Target::OpenVino);
-  // Of the targets, only ONNX Runtime takes 4-bit containers for convolutions and activations.
-  const bool nibbles = options.target == Target::OnnxRuntime;
-  if (integer_bias) guard_biases(graph, plan, result.notes);
-  result.graph = export_qdq(graph, plan, {.integer_bias = integer_bias, .nibbles = nibbles});
+  const ExportOptions export_options{.integer_bias = integer_bias, .nibbles = takes_nibbles(options.target)};
+  if (integer_bias) guard_biases(ground.graph, plan, result.notes);
+  result.graph = export_qdq(ground.graph, plan, export_options);
 
-  result.layers = describe_layers(graph, plan, result.graph, nibbles);
+  result.layers = describe_layers(ground, options.target);
   for (const QuantizedActivation& activation : plan.activations) {
     const ActivationStatistics& seen = statistics.at(activation.value);
-    result.activations.push_back(
-        {.value = activation.value,
-         .bits = activation.bits,
-         .low = seen.low(),
-         .high = seen.high(),
-         .range_low = code_value(activation.quantizer, activation.quantizer.codes.low),
-         .range_high = code_value(activation.quantizer, activation.quantizer.codes.high)});
+    const Quantizer& quantizer = activation.quantizer;
+    result.activations.push_back({.value = activation.value,
+                                  .bits = activation.bits,
+                                  .low = seen.low(),
+                                  .high = seen.high(),
+                                  .range_low = code_value(quantizer, quantizer.codes.low),
+                                  .range_high = code_value(quantizer, quantizer.codes.high),
+                                  .saturated = saturated_share(seen, quantizer)});
+    for (std::size_t i = 0; i < result.layers.size(); ++i) {
+      if (plan.layers[i].input != activation.value || plan.layers[i].activation_bits == kFloatBits) continue;
+      result.layers[i].input_low = result.activations.back().range_low;
+      result.layers[i].input_high = result.activations.back().range_high;
+    }
   }
-  if (options.report_samples > 0) {
+  if (has_data && options.report_samples > 0) {
+    const SqnrOptions measured{.samples = options.report_samples,
+                               .batch = std::min<std::int64_t>(8, options.batch),
+                               .threads = options.threads,
+                               .device = options.device};
     std::vector<std::string> outputs;
     for (const Layer& layer : plan.layers) outputs.push_back(layer.output);
     const std::string logits = result.graph.outputs.at(0).name;
     outputs.push_back(logits);
-    const auto sqnr = measure_sqnr(result.reference, result.graph, outputs, calibration,
-                                   {.samples = options.report_samples,
-                                    .batch = std::min<std::int64_t>(8, options.batch),
-                                    .threads = options.threads},
-                                   progress);
+    const auto sqnr = measure_sqnr(result.reference, result.graph, outputs, calibration, measured, progress);
     for (std::size_t i = 0; i < result.layers.size(); ++i)
       result.layers[i].sqnr_db = sqnr.at(plan.layers[i].output);
     result.output_sqnr_db = sqnr.at(logits);
+    if (options.method != QuantizeMethod::MinMax) {
+      // The plain way for comparison: what was seen already, no corrections.
+      ground.graph = result.reference;
+      ground.layers = uncorrected;
+      QdqPlan plain = plan_with(RangeMethod::MinMax);
+      std::vector<std::string> unsaid;
+      if (integer_bias) guard_biases(ground.graph, plain, unsaid);
+      const Graph simple = export_qdq(ground.graph, plain, export_options);
+      result.minmax_sqnr_db =
+          measure_sqnr(result.reference, simple, {logits}, calibration, measured, progress).at(logits);
+    }
   }
   return result;
 }

@@ -58,6 +58,7 @@ struct QuantizeOptions {
 
   std::int64_t batch = 32;           // of calibration, where the model leaves it free
   int threads = 2;                   // that decode
+  at::Device device = at::kCPU;      // that runs the network
   std::int64_t report_samples = 64;  // on which SQNR is measured; 0: not at all
 };
 
@@ -76,6 +77,7 @@ struct ActivationResult {
   int bits = 8;
   double low = 0, high = 0;              // seen in calibration
   double range_low = 0, range_high = 0;  // representable
+  double saturated = 0;                  // share of what was seen that lies beyond the codes
 };
 
 struct Quantized {
@@ -85,19 +87,36 @@ struct Quantized {
   std::vector<LayerResult> layers;
   std::vector<ActivationResult> activations;
   std::optional<double> output_sqnr_db;  // of the first graph output, on the calibration data
+  std::optional<double> minmax_sqnr_db;  // the same with min-max ranges, where another method was asked for
   Profile profile = Profile::Exact;
   PlacementStyle placement = PlacementStyle::Academic;
   ReduceRange reduce_range = ReduceRange::Off;
-  std::int64_t samples = 0;        // used in calibration
+  std::int64_t samples = 0;        // used in calibration; 0 if nothing needed any
   std::int64_t batch = 0;          // samples in one run that the model takes
   std::vector<std::string> notes;  // what was done or left undone and why, one line each
 };
 
-/// Quantises `model`. Throws Error(Input), in one line, if the options contradict each other or the target,
-/// if a pattern matches nothing, if weights are not finite float32 numbers, if the data are empty or do not
-/// fit, or if a pass over the graph changed what it computes.
+/// Whether `quantize` must see data: to observe activations, or to correct biases.
+bool needs_calibration(const QuantizeOptions& options);
+
+/// Quantises `model`. Where nothing needs calibration, the data may be null; those given then only serve to
+/// check the rewrites and to measure SQNR. Throws Error(Input), in one line, if the options contradict each
+/// other or the target, if a pattern matches nothing, if weights are not finite float32 numbers, if the data
+/// are empty or do not fit, or if a pass over the graph changed what it computes.
 Quantized quantize(const Graph& model, const DatasetPtr& calibration, const QuantizeOptions& options,
                    Progress& progress);
+
+/// What `quantize` will do, as far as it is known without data.
+struct QuantizationPlan {
+  Graph graph;                      // the float network after folding
+  std::vector<LayerResult> layers;  // without SQNR and the ranges of inputs
+  Profile profile = Profile::Exact;
+  PlacementStyle placement = PlacementStyle::Academic;
+  ReduceRange reduce_range = ReduceRange::Off;
+  std::vector<std::string> notes;
+};
+/// Throws as `quantize` does.
+QuantizationPlan plan_quantization(const Graph& model, const QuantizeOptions& options);
 
 /// The model as `quantize` works on it, before anything is decided: simplified, raised to `opset`, folded
 /// and, if asked for, equalised; every rewrite is checked on the first calibration samples if `calibration`

@@ -16,8 +16,7 @@ bool is_reduced(const Layer& layer, ReduceRange reduce) {
 
 }  // namespace
 
-std::vector<QuantizedWeight> quantize_weights(const Graph& graph, const std::vector<Layer>& layers,
-                                              const WeightOptions& options) {
+std::vector<QuantizedWeight> assign_weights(const std::vector<Layer>& layers, ReduceRange reduce_range) {
   std::vector<QuantizedWeight> weights;
   std::map<std::pair<std::string, std::int64_t>, std::size_t> known;
   for (std::size_t i = 0; i < layers.size(); ++i) {
@@ -29,12 +28,19 @@ std::vector<QuantizedWeight> quantize_weights(const Graph& graph, const std::vec
     weight.bits = std::max(weight.bits, layers[i].weight_bits);
   }
   for (QuantizedWeight& weight : weights) {
-    const bool reduced =
-        weight.bits >= 7 && std::any_of(weight.layers.begin(), weight.layers.end(), [&](std::size_t i) {
-          return is_reduced(layers[i], options.reduce_range);
-        });
-    if (reduced) weight.bits = 7;
-    const bool symmetric = options.scheme == Scheme::Symmetric || weight.bits == 8 || reduced;
+    weight.reduced =
+        weight.bits >= 7 && std::any_of(weight.layers.begin(), weight.layers.end(),
+                                        [&](std::size_t i) { return is_reduced(layers[i], reduce_range); });
+    if (weight.reduced) weight.bits = 7;
+  }
+  return weights;
+}
+
+std::vector<QuantizedWeight> quantize_weights(const Graph& graph, const std::vector<Layer>& layers,
+                                              const WeightOptions& options) {
+  std::vector<QuantizedWeight> weights = assign_weights(layers, options.reduce_range);
+  for (QuantizedWeight& weight : weights) {
+    const bool symmetric = options.scheme == Scheme::Symmetric || weight.bits == 8 || weight.reduced;
     const Scheme scheme = symmetric ? Scheme::Symmetric : Scheme::Asymmetric;
     const CodeRange codes = symmetric ? symmetric_codes(weight.bits) : asymmetric_codes(weight.bits);
     const at::Tensor values = to_tensor(graph.constants.at(weight.constant));

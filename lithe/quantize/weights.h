@@ -27,12 +27,17 @@ struct QuantizedWeight {
   std::string constant;
   std::vector<std::size_t> layers;  // indices
   int bits = 8;
+  bool reduced = false;  // symmetric codes of 7 bits because of ReduceRange
   Quantizer quantizer;
   at::Tensor codes;  // whole numbers in float32, shaped like the constant
 };
 
+/// Which constants are to be quantised and to how many bits: those of all layers that have weight bits. A
+/// shared constant gets the most bits that one of its layers asks for. Quantisers and codes stay empty.
+std::vector<QuantizedWeight> assign_weights(const std::vector<Layer>& layers, ReduceRange reduce_range);
+
 /// Quantises the weights of all layers that have weight bits, per output channel where the layer has such an
-/// axis. A shared constant gets the most bits that one of its layers asks for. Channels of zeros get scale 1.
+/// axis. Channels of zeros get scale 1.
 std::vector<QuantizedWeight> quantize_weights(const Graph& graph, const std::vector<Layer>& layers,
                                               const WeightOptions& options);
 

@@ -1,11 +1,13 @@
 #include "lithe/report/plots.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
+#include <set>
 
 #include "lithe/base/error.h"
 #include "lithe/report/gnuplot.h"
@@ -13,7 +15,7 @@
 namespace lithe {
 namespace {
 
-constexpr std::size_t kMaxTickLabels = 24;
+constexpr std::size_t kMaxTickLabels = 24, kLongestLabel = 24;
 
 std::string number(double value) {
   return std::isfinite(value) ? fmt::format("{:.9g}", value) : "NaN";
@@ -23,17 +25,52 @@ void check_count(const std::string& title, const std::string& series, std::size_
   if (have != wanted) fail("plot '{}': '{}' has {} numbers where {} are needed", title, series, have, wanted);
 }
 
+using Path = std::vector<std::string>;
+
+/// The parts between slashes; folders that the next part repeats are left out.
+Path parts_of(const std::string& name) {
+  Path parts;
+  for (std::size_t at = 0; at <= name.size();) {
+    const std::size_t end = std::min(name.find('/', at), name.size());
+    if (end > at) parts.push_back(name.substr(at, end - at));
+    at = end + 1;
+  }
+  Path kept;
+  for (std::size_t i = 0; i < parts.size(); ++i)
+    if (i + 1 == parts.size() || !parts[i + 1].starts_with(parts[i] + ".")) kept.push_back(parts[i]);
+  return kept;
+}
+
+std::vector<std::string> joined(const std::vector<Path>& paths) {
+  std::vector<std::string> names;
+  for (const Path& path : paths) names.push_back(fmt::format("{}", fmt::join(path, "/")));
+  return names;
+}
+
+std::size_t distinct(const std::vector<std::string>& names) {
+  return std::set<std::string>(names.begin(), names.end()).size();
+}
+
+/// Whole UTF-8 characters only.
+std::string tail_of(const std::string& text, std::size_t longest) {
+  if (text.size() <= longest || longest < 4) return text;
+  std::size_t at = text.size() - (longest - 3);
+  while (at < text.size() && (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80) ++at;
+  return "..." + text.substr(at);
+}
+
 /// Tick labels for categories: all of them if they are few, else evenly chosen ones.
 std::string category_tics(const std::vector<std::string>& categories) {
   const std::size_t count = categories.size();
   const std::size_t step = std::max<std::size_t>(1, (count + kMaxTickLabels - 1) / kMaxTickLabels);
+  const std::vector<std::string> labels = short_labels(categories, kLongestLabel);
   std::size_t longest = 0;
   std::string tics;
   for (std::size_t i = 0; i < count; i += step) {
-    longest = std::max(longest, categories[i].size());
-    tics += fmt::format("{}{} {}", tics.empty() ? "" : ", ", gnuplot_quote(categories[i], 22), i);
+    longest = std::max(longest, labels[i].size());
+    tics += fmt::format("{}{} {}", tics.empty() ? "" : ", ", gnuplot_quote(labels[i], kLongestLabel), i);
   }
-  const bool slant = std::min<std::size_t>(longest, 22) * std::min(count, kMaxTickLabels) > 90;
+  const bool slant = std::min(longest, kLongestLabel) * std::min(count, kMaxTickLabels) > 90;
   return fmt::format("set xtics {} ({}) scale 0\nset lmargin {}\nset rmargin 2\nset xrange [-0.6:{}]\n",
                      slant ? "rotate by 35 right" : "norotate", tics, slant ? 13 : 9,
                      static_cast<double>(count) - 0.4);
@@ -67,6 +104,30 @@ std::string range_of(char axis, const std::vector<double>& values, bool with_zer
 }
 
 }  // namespace
+
+std::vector<std::string> short_labels(const std::vector<std::string>& names, std::size_t longest) {
+  if (std::all_of(names.begin(), names.end(), [&](const auto& name) { return name.size() <= longest; }))
+    return names;
+  std::vector<Path> paths;
+  for (const std::string& name : names) paths.push_back(parts_of(name));
+  if (distinct(joined(paths)) < distinct(names)) return names;
+  const auto shared_first = [&] {
+    return std::all_of(paths.begin(), paths.end(),
+                       [&](const Path& path) { return path.size() > 1 && path[0] == paths[0][0]; });
+  };
+  while (names.size() > 1 && shared_first())
+    for (Path& path : paths) path.erase(path.begin());
+  // The last part often is the operator's type.
+  std::vector<Path> shorter = paths;
+  for (Path& path : shorter)
+    if (path.size() > 1) path.pop_back();
+  if (distinct(joined(shorter)) == distinct(joined(paths))) paths = std::move(shorter);
+  const std::vector<std::string> whole = joined(paths);
+  std::vector<std::string> tails;
+  for (const std::string& name : whole) tails.push_back(tail_of(name, longest));
+  return distinct(tails) == distinct(whole) ? tails
+                                            : whole;  // the caller leaves out the middle of the latter
+}
 
 std::string gnuplot_script(const LinePlot& plot) {
   std::string data, curves;
@@ -181,9 +242,10 @@ std::string gnuplot_script(const HeatMap& plot) {
     }
   data += "EOD\n";
   std::string row_tics;
+  const std::vector<std::string> names = short_labels(plot.rows, 32);
   const std::size_t step = (rows + kMaxTickLabels - 1) / kMaxTickLabels;
   for (std::size_t r = 0; r < rows; r += step)
-    row_tics += fmt::format("{}{} {}", r == 0 ? "" : ", ", gnuplot_quote(plot.rows[r], 32), r);
+    row_tics += fmt::format("{}{} {}", r == 0 ? "" : ", ", gnuplot_quote(names[r], 32), r);
   return "#tall\n" + data + category_tics(plot.columns) +
          fmt::format(
              "set xrange [-0.5:{0}]\nset yrange [{1}:-0.5]\nset ytics ({2}) scale 0\nset key off\nunset "

@@ -25,7 +25,8 @@ TEST(Tool, HelpNamesEveryVerb) {
 
 TEST(Tool, BadCommandLinesAreOneLine) {
   expect_user_error(run_lithe(""), "subcommand");
-  expect_user_error(run_lithe("conquer"), "see 'lithe --help'");
+  expect_user_error(run_lithe("conquer"), "unknown verb 'conquer'; verbs: inspect, eval");
+  expect_user_error(run_lithe("conquer --json"), "see 'lithe --help'");
   expect_user_error(run_lithe("inspect"), "model");
   expect_user_error(run_lithe("verify " + kDigits + " --threads many"), "see 'lithe verify --help'");
   expect_user_error(run_lithe("verify " + kDigits + " --nonsense"), "--nonsense");

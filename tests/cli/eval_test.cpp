@@ -1,8 +1,11 @@
 // `lithe eval` as a user runs it.
 #include <gmock/gmock.h>
 
+#include <cmath>
+
 #include "cli/lithe.h"
 #include "lithe/data/npz.h"
+#include "lithe/graph/onnx.h"
 
 namespace lithe {
 namespace {
@@ -89,9 +92,55 @@ TEST(Eval, RunsArrays) {
   EXPECT_EQ(written.at("logits").sizes(), (std::vector<std::int64_t>{3, 10}));
 }
 
+TEST(Eval, NanInTheOutputIsSaid) {
+  const TemporaryFolder folder;
+  Graph graph = read_onnx(kDigits);
+  for (const Node& node : graph.nodes)
+    if (node.is("Gemm")) {
+      TensorData& bias = graph.constants.at(node.inputs[2]);
+      std::vector<float> values = bias.to_floats();
+      values[3] = std::nanf("");
+      bias = TensorData::from<float>(bias.shape(), std::move(values));
+    }
+  const std::string model = (folder.path() / "nan.onnx").string();
+  write_onnx(graph, model);
+  const std::string rest = kTestDigits + " --mean 0.5 --std 0.5 --limit 20 --quiet";
+  expect_user_error(run_lithe("eval " + model + rest),
+                    "the output 'logits' holds 20 NaN in 20 of 20 samples");
+  expect_user_error(run_lithe("eval " + kDigits + rest + " --against " + model), "the model compared with");
+}
+
+TEST(Eval, TellsHowToUseLabelsThatLieThere) {
+  const TemporaryFolder folder;
+  fs::copy_file(kExamples / "digits/digits.png", folder.path() / "7_sheet.png");
+  write_file(folder.path() / "labels.tsv", "0\tzero\n1\tone\n");
+  const std::string call = "eval " + kDigits + " --json --resize 20x20 --data " + folder.path().string();
+  const Outcome without = run_lithe(call);
+  ASSERT_EQ(without.status, 0) << without.err;
+  EXPECT_TRUE(without.result().at("top1").is_null());
+  EXPECT_THAT(without.err, HasSubstr("labels=prefix"));
+  const Outcome with = run_lithe(call + ",labels=prefix");
+  ASSERT_EQ(with.status, 0) << with.err;
+  EXPECT_FALSE(with.result().at("top1").is_null());
+  EXPECT_THAT(with.err, testing::Not(HasSubstr("warning")));
+}
+
+TEST(Eval, DamagedPicturesAreOneLine) {
+  const TemporaryFolder folder;
+  std::string png = read_text_file(kExamples / "digits/digits.png");
+  png[png.size() / 2] = static_cast<char>(png[png.size() / 2] ^ 0x55);
+  write_file(folder.path() / "bad.png", png);
+  expect_user_error(run_lithe("eval " + kDigits + " --quiet --data sheet:" +
+                              (folder.path() / "bad.png").string() + ",cell=20x20"),
+                    "bad.png: the picture is damaged");
+}
+
 TEST(Eval, UserErrorsAreOneLine) {
   const TemporaryFolder folder;
   expect_user_error(run_lithe("eval " + kDigits), "--data or --inputs");
+  expect_user_error(run_lithe("eval " + kDigits + kTestDigits + " --limit 0"), "give 1 or more");
+  expect_user_error(run_lithe("eval " + kDigits + kTestDigits + " --limit -3"), "--limit");
+  expect_user_error(run_lithe("eval " + kDigits + kTestDigits + " --report " + kDigits), "digits.onnx");
   expect_user_error(run_lithe("eval " + kDigits + " --data " + folder.path().string()), "holds no pictures");
   expect_user_error(run_lithe("eval " + kDigits + " --data /nowhere"), "/nowhere: no such file");
   expect_user_error(run_lithe("eval " + kDigits + kTestDigits + " --backend native"), "not in this build");

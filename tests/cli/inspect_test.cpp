@@ -78,6 +78,24 @@ TEST_F(Inspect, TellsWhatItCanOfFreeSizes) {
   EXPECT_GT(given.result().at("macs").get<std::int64_t>(), 0);
 }
 
+TEST_F(Inspect, FindsABatchThatIsFixedInside) {
+  Graph graph;
+  graph.inputs = {{.name = "x", .dtype = DType::Float32, .shape = DimVector{{-1, "batch"}, {6, ""}}}};
+  graph.outputs = {{.name = "y", .dtype = DType::Float32}};
+  graph.constants["shape"] = TensorData::from<std::int64_t>({3}, {4, 3, 2});
+  graph.nodes = {
+      {.name = "bend", .op_type = "Reshape", .inputs = {"x", "shape"}, .outputs = {"r"}},
+      {.name = "up", .op_type = "Relu", .inputs = {"r"}, .outputs = {"y"}},
+  };
+  const std::string model = save(graph, "baked.onnx");
+  const Outcome outcome = run_lithe("inspect " + model + " --json --seed 3 --threads 1");
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_EQ(outcome.result().at("shapes").at("x"), nlohmann::json({4, 6}));
+  EXPECT_THAT(outcome.result().at("note").get<std::string>(), HasSubstr("fixed to 4 inside"));
+  EXPECT_EQ(outcome.json().at("seed"), 3);
+  expect_user_error(run_lithe("inspect " + model + " --shape x=1,6"), "bend");
+}
+
 TEST_F(Inspect, ChecksSparsity) {
   Graph graph = build_resnet20({.classes = 10, .image_size = 32, .width = 0.5, .batch_norm = false});
   const std::string dense = save(graph, "dense.onnx");

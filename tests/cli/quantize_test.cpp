@@ -72,6 +72,82 @@ TEST_F(QuantizeTool, DryRunShowsTheUnitsAndWritesNothing) {
   EXPECT_TRUE(nothing_written());
 }
 
+TEST_F(QuantizeTool, DryRunShowsTheBitsThatAreWritten) {
+  for (const std::string flags :
+       {"", " --weight-bits 4 --activation-bits 4 --bits-for 'block3*=w7a6'", " --reduce-range off",
+        " --target tensorrt", " --weight-bits 3 --activation-bits off --opset 21"}) {
+    const Outcome dry = run_lithe("quantize " + kDigits + " --dry-run --json" + flags);
+    const Outcome wet =
+        run_lithe("quantize " + kDigits + kCalibration + " --limit 32 --json -o " + out_ + flags);
+    ASSERT_EQ(dry.status, 0) << dry.err;
+    ASSERT_EQ(wet.status, 0) << wet.err;
+    const auto planned = dry.result(), made = wet.result();
+    ASSERT_EQ(planned.at("layers").size(), made.at("layers").size());
+    for (std::size_t i = 0; i < made.at("layers").size(); ++i)
+      for (const char* key : {"name", "weight_bits", "activation_bits", "bytes", "float_bytes"})
+        EXPECT_EQ(planned.at("layers")[i].at(key), made.at("layers")[i].at(key)) << flags << key << i;
+    for (const char* key : {"profile", "placement", "reduce_range"})
+      EXPECT_EQ(planned.at(key), made.at(key)) << flags;
+  }
+  const Outcome table = run_lithe("quantize " + kDigits + " --dry-run");
+  EXPECT_THAT(table.out, HasSubstr("weight bits"));
+  EXPECT_THAT(table.out, HasSubstr("keep to 7 bits"));
+}
+
+TEST_F(QuantizeTool, WeightsAloneNeedNoData) {
+  const std::string call = "quantize " + kDigits + " --activation-bits off --weight-bits 4 --json -o " + out_;
+  const Outcome blind = run_lithe(call);
+  ASSERT_EQ(blind.status, 0) << blind.err;
+  EXPECT_TRUE(blind.result().at("after").is_null());
+  EXPECT_TRUE(blind.result().at("layers")[0].at("sqnr_db").is_null());
+  EXPECT_EQ(blind.result().at("calibration_samples"), 0);
+  for (const Node& node : read_onnx(out_).nodes) EXPECT_FALSE(node.is("QuantizeLinear")) << node.name;
+  const std::string bytes = read_text_file(out_);
+  const Outcome measured = run_lithe(call + kTest + " --limit 200");
+  ASSERT_EQ(measured.status, 0) << measured.err;
+  EXPECT_GT(measured.result().at("after").at("top1").get<double>(), 0.9);
+  EXPECT_FALSE(measured.result().at("layers")[0].at("sqnr_db").is_null());
+  EXPECT_EQ(read_text_file(out_), bytes);
+  fs::remove(out_);
+  expect_user_error(run_lithe(call + " --correct-bias"), "--calib");
+  expect_user_error(run_lithe(call + " --bits-for '*=a8'"), "--calib");
+  expect_user_error(run_lithe(call + " --sweep 8,4"), "--calib or --data");
+  EXPECT_TRUE(nothing_written());
+}
+
+TEST_F(QuantizeTool, WarnsWhereTheAccuracyIsLost) {
+  const std::string call = "quantize " + kDigits + kCalibration + kTest + " --limit 200 --json -o " + out_;
+  const Outcome poor = run_lithe(call + " --weight-bits 2 --activation-bits 2 --first-last same");
+  ASSERT_EQ(poor.status, 0) << poor.err;
+  ASSERT_EQ(poor.result().at("warnings").size(), 1u);
+  for (const char* flag : {"--equalize", "--correct-bias", "--first-last 8", "--weight-bits"})
+    EXPECT_THAT(poor.err, HasSubstr(flag));
+  EXPECT_EQ(poor.err.find("warning: "), poor.err.rfind("warning: "));
+  EXPECT_FALSE(poor.result().at("minmax_sqnr_db").is_null());
+  for (const auto& one : poor.result().at("activations")) {
+    EXPECT_GE(one.at("saturated").get<double>(), 0);
+    EXPECT_LT(one.at("saturated").get<double>(), 0.2) << one;
+  }
+  const Outcome good = run_lithe(call);
+  EXPECT_TRUE(good.result().at("warnings").empty());
+  EXPECT_THAT(good.err, testing::Not(HasSubstr("warning")));
+}
+
+TEST_F(QuantizeTool, AnInterruptLeavesNothingBehind) {
+  const TemporaryFolder elsewhere;
+  const fs::path error = elsewhere.path() / "err", script = elsewhere.path() / "interrupt.sh";
+  // The sweep is more work than the wait for its first line of progress.
+  write_file(script, std::string(LITHE_PROGRAM) + " quantize " + kDigits + " --calib " + kSheet + " -o " +
+                         out_ +
+                         " --calib-samples 2000 --batch 1 --sweep 8,7,6,5,4,3,2 --threads 1 > /dev/null 2> " +
+                         error.string() + " &\n" + "until grep -q . " + error.string() +
+                         "; do sleep 0.05; done\nkill -INT $!\nwait $!\n");
+  const int status = std::system(("bash " + script.string()).c_str());
+  EXPECT_EQ(WEXITSTATUS(status), 1);
+  EXPECT_TRUE(read_text_file(error).ends_with("lithe: interrupted\n")) << read_text_file(error);
+  EXPECT_TRUE(nothing_written());
+}
+
 TEST_F(QuantizeTool, BadFlagsAreNamed) {
   const std::string base = "quantize " + kDigits + kCalibration + " -o " + out_;
   expect_user_error(run_lithe(base + " --weight-bits 1"), "--weight-bits");

@@ -27,6 +27,12 @@ TEST(Verify, ATighterToleranceThanRoundingFails) {
   EXPECT_EQ(verify.status, 1);
   EXPECT_FALSE(verify.result().at("pass").get<bool>());
   EXPECT_THAT(verify.err, testing::HasSubstr("disagree"));
+  const TemporaryFolder folder;
+  const Outcome plain = run_lithe("verify " + kDigits + " --tolerance 1e-12 --batch 16 --report " +
+                                  (folder.path() / "report").string());
+  EXPECT_EQ(std::count(plain.err.begin(), plain.err.end(), '\n'), 1) << plain.err;
+  EXPECT_THAT(plain.out, testing::Not(testing::HasSubstr("isagree")));
+  EXPECT_THAT(read_text_file(folder.path() / "report/report.html"), testing::HasSubstr("disagree"));
 }
 
 TEST(Verify, BadInputsAreNamed) {

@@ -51,6 +51,32 @@ TEST(BiasCorrection, ChannelMeansAgreeAfterwards) {
   }
 }
 
+TEST(BiasCorrection, ReachesTheAddBehindAMatMul) {
+  Graph graph;
+  graph.inputs = {image("x", {-1, 6})};
+  graph.outputs = {{.name = "y", .dtype = DType::Float32}};
+  graph.constants["w"] = random_data({6, 5}, 1);
+  graph.constants["b"] = random_data({5}, 2);
+  graph.nodes = {make("MatMul", "p", {"x", "w"}), make("Add", "s", {"b", "p"}), make("Relu", "r", {"s"}),
+                 make("MatMul", "q", {"r", "v"}), make("Add", "y", {"q", "b"})};
+  graph.constants["v"] = random_data({5, 5}, 3);
+  const at::Tensor x = random_tensor({40, 6}, 3) + 1;
+  Progress silent;
+  const QuantizeOptions options{.weight_bits = 2,
+                                .activation_bits = kFloatBits,
+                                .first_last = FirstLast::Same,
+                                .correct_bias = true,
+                                .batch = 16};
+  const Quantized corrected = quantize(graph, tensor_dataset({{"", x}}), options, silent);
+  Executor wanted(graph), got(corrected.graph);
+  for (const char* value : {"s", "y"})
+    EXPECT_LT(largest_gap(wanted.run({{"x", x}}, {value}).at(value).mean(0),
+                          got.run({{"x", x}}, {value}).at(value).mean(0)),
+              1e-5)
+        << value;
+  EXPECT_GT(largest_gap(wanted(x), got(x)), 1e-2);
+}
+
 TEST(BiasCorrection, GivesBiasesToLayersWithoutAndLeavesProductsAlone) {
   Graph graph;
   graph.inputs = {image("x", {-1, 4})};

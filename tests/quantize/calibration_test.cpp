@@ -24,6 +24,18 @@ at::Tensor golden() {
   return at::tensor(std::vector<float>{0, 0.1f, 0.25f, 0.4f, 0.8f, 1.1f, 1.9f, 3.2f});
 }
 
+TEST(Histogram, ShareBelowInvertsTheQuantile) {
+  Histogram histogram;
+  const at::Tensor x = random_tensor({5000}, 7);
+  histogram.add(x);
+  EXPECT_EQ(histogram.share_below(-100), 0);
+  EXPECT_EQ(histogram.share_below(100), 1);
+  for (const double edge : {-1.0, 0.0, 0.7}) {
+    EXPECT_NEAR(histogram.share_below(edge), (x < edge).to(at::kDouble).mean().item<double>(), 1e-3);
+    EXPECT_NEAR(histogram.quantile(histogram.share_below(edge)), edge, 1e-2);  // no value may lie in between
+  }
+}
+
 TEST(Calibration, AveragedRangesAreTheGoldenOnes) {
   const ActivationStatistics statistics = seen({golden(), golden() * 1.5}, {.momentum = 0.9});
   EXPECT_NEAR(statistics.high(), 3.36, 1e-6);

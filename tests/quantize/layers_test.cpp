@@ -104,6 +104,30 @@ TEST(Layers, ChannelAxisOfEachKind) {
   EXPECT_EQ(axis(with_weight("MatMul", random_data({8, 4}, 1), {}, true)), -1);
 }
 
+TEST(Layers, AnAddBehindAMatMulIsItsBias) {
+  const auto with_add = [](const std::vector<std::int64_t>& shape, bool swapped) {
+    Graph graph = with_weight("MatMul", random_data({8, 4}, 1), {});
+    graph.nodes[0].outputs = {"p"};
+    graph.constants["b"] = random_data(shape, 2);
+    graph.nodes.push_back(
+        make("Add", "y", swapped ? std::vector<std::string>{"b", "p"} : std::vector<std::string>{"p", "b"}));
+    return graph;
+  };
+  for (const bool swapped : {false, true}) {
+    const Layer layer = find_layers(with_add({4}, swapped)).at(0);
+    EXPECT_EQ(layer.bias, "b");
+    EXPECT_EQ(layer.bias_node, 1u);
+    EXPECT_EQ(layer.bias_index, swapped ? 0u : 1u);
+    EXPECT_EQ(layer.output, "p");
+  }
+  EXPECT_EQ(find_layers(with_add({1, 1, 4}, false)).at(0).bias, "b");
+  EXPECT_EQ(find_layers(with_add({1}, false)).at(0).bias, "");
+  EXPECT_EQ(find_layers(with_add({4, 1}, false)).at(0).bias, "");
+  Graph shared = with_add({4}, false);  // the product is read elsewhere, too
+  shared.outputs.push_back({.name = "p", .dtype = DType::Float32});
+  EXPECT_EQ(find_layers(shared).at(0).bias, "");
+}
+
 TEST(Layers, WhatCannotBeQuantisedIsNoted) {
   Graph graph = with_weight("Gemm", random_data({8, 4}, 1), {{"transA", std::int64_t{1}}});
   std::vector<std::string> notes;

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "helpers.h"
@@ -122,6 +123,83 @@ TEST(Quantize, WeightsOnly) {
   EXPECT_TRUE(quantized.activations.empty());
   for (const Node& node : quantized.graph.nodes) EXPECT_NE(node.op_type, "QuantizeLinear");
   EXPECT_GT(sqnr(quantized), 10);
+}
+
+TEST(Quantize, WeightsNeedNoDataAndDataDoNotChangeThem) {
+  const Graph graph = small_resnet();
+  const QuantizeOptions options{.weight_bits = 4, .activation_bits = kFloatBits};
+  Progress silent;
+  const Quantized blind = quantize(graph, nullptr, options, silent);
+  EXPECT_EQ(serialize_onnx(blind.graph), serialize_onnx(run_quantize(graph, options).graph));
+  EXPECT_EQ(blind.samples, 0);
+  EXPECT_FALSE(blind.output_sqnr_db);
+  EXPECT_FALSE(blind.layers[0].sqnr_db);
+  QuantizeOptions corrected = options;
+  corrected.correct_bias = true;
+  EXPECT_THROW(quantize(graph, nullptr, corrected, silent), Error);
+}
+
+TEST(Quantize, ThePlanSaysWhatWillBeWritten) {
+  for (const QuantizeOptions& options :
+       {QuantizeOptions{}, QuantizeOptions{.weight_bits = 4, .activation_bits = 4, .opset = 21},
+        QuantizeOptions{.weight_bits = 7, .activation_bits = kFloatBits}}) {
+    const Quantized made = run_quantize(small_resnet(), options);
+    const QuantizationPlan plan = plan_quantization(small_resnet(), options);
+    ASSERT_EQ(plan.layers.size(), made.layers.size());
+    for (std::size_t i = 0; i < made.layers.size(); ++i) {
+      EXPECT_EQ(plan.layers[i].name, made.layers[i].name);
+      EXPECT_EQ(plan.layers[i].weight_bits, made.layers[i].weight_bits);
+      EXPECT_EQ(plan.layers[i].activation_bits, made.layers[i].activation_bits);
+      EXPECT_EQ(plan.layers[i].bytes, made.layers[i].bytes);
+    }
+    EXPECT_EQ(plan.profile, made.profile);
+    EXPECT_EQ(plan.reduce_range, made.reduce_range);
+  }
+}
+
+TEST(Quantize, TellsWhatFourBitContainersWouldSave) {
+  const QuantizeOptions narrow{.weight_bits = 4, .activation_bits = kFloatBits};
+  Progress silent;
+  const Quantized wide = quantize(small_resnet(), nullptr, narrow, silent);
+  EXPECT_THAT(wide.notes, testing::Contains(HasSubstr("18 weights of 4 bits or fewer")));
+  EXPECT_THAT(wide.notes, testing::Contains(HasSubstr("--opset 21")));
+  QuantizeOptions packed = narrow;
+  packed.opset = 21;
+  const Quantized small = quantize(small_resnet(), nullptr, packed, silent);
+  EXPECT_THAT(small.notes, testing::Not(testing::Contains(HasSubstr("--opset 21"))));
+  EXPECT_THAT(run_quantize(small_resnet(), {}).notes,
+              testing::Not(testing::Contains(HasSubstr("--opset 21"))));
+}
+
+TEST(Quantize, HalvesThatDifferAreNoted) {
+  const auto noted = [&](at::Tensor images) {
+    Progress silent;
+    const Quantized quantized =
+        quantize(small_resnet(), tensor_dataset({{"", images}}), {.batch = 8, .report_samples = 0}, silent);
+    return std::any_of(quantized.notes.begin(), quantized.notes.end(),
+                       [](const std::string& note) { return note.find("two halves") != std::string::npos; });
+  };
+  at::Tensor images = random_tensor(kImages, 3);
+  EXPECT_FALSE(noted(images));
+  images = images.clone();
+  images.narrow(0, 8, 8).mul_(20);  // a batch of the other kind
+  EXPECT_TRUE(noted(images));
+}
+
+TEST(Quantize, SaysWhatMinMaxWouldHaveGivenAndWhatSaturates) {
+  const QuantizeOptions options{.weight_bits = 3, .activation_bits = 3};
+  const Quantized best = run_quantize(small_resnet(), options);
+  QuantizeOptions plain = options;
+  plain.method = QuantizeMethod::MinMax;
+  const Quantized simple = run_quantize(small_resnet(), plain);
+  ASSERT_TRUE(best.minmax_sqnr_db);
+  EXPECT_NEAR(*best.minmax_sqnr_db, sqnr(simple), 1e-9);
+  EXPECT_FALSE(simple.minmax_sqnr_db);
+  for (const ActivationResult& one : simple.activations) EXPECT_EQ(one.saturated, 0) << one.value;
+  double most = 0;
+  for (const ActivationResult& one : best.activations) most = std::max(most, one.saturated);
+  EXPECT_GT(most, 0);
+  EXPECT_LT(most, 0.1);
 }
 
 TEST(Quantize, EverythingExcludedIsTheFloatNetwork) {

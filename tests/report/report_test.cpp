@@ -11,6 +11,7 @@
 #include "lithe/base/file.h"
 #include "lithe/report/base64.h"
 #include "lithe/report/gnuplot.h"
+#include "lithe/report/plots.h"
 
 namespace lithe {
 namespace {
@@ -140,6 +141,24 @@ TEST(Report, MissingGnuplotIsOneClearLine) {
   EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
   // A report without plots needs no gnuplot.
   EXPECT_THAT(to_html({.title = "t", .subtitle = "", .facts = {}, .items = {}}), HasSubstr("<h1>t</h1>"));
+}
+
+TEST(Plots, ShortLabelsTellLayersApart) {
+  using Names = std::vector<std::string>;
+  EXPECT_EQ(short_labels({"conv1", "fc"}, 24), (Names{"conv1", "fc"}));
+  EXPECT_EQ(short_labels({"/model/layer1/layer1.0/conv1/Conv", "/model/layer1/layer1.1/conv1/Conv",
+                          "/model/layer3/layer3.0/downsample/downsample.0/Conv", "/model/fc/Gemm"},
+                         24),
+            (Names{"layer1.0/conv1", "layer1.1/conv1", "layer3.0/downsample.0", "fc"}));
+  // Numbers at the end, behind a long common beginning.
+  const Names tails =
+      short_labels({"backbone_of_the_whole_network_block_11", "backbone_of_the_whole_network_block_12"}, 16);
+  EXPECT_EQ(tails, (Names{"...work_block_11", "...work_block_12"}));
+  // Tails are equal here: the caller leaves out the middle.
+  const Names heads{"first_of_the_layers_in_the_long_network", "second_of_the_layers_in_the_long_network"};
+  EXPECT_EQ(short_labels(heads, 16), heads);
+  EXPECT_EQ(short_labels({}, 16), Names{});
+  EXPECT_EQ(short_labels({"a/very/long/path/of/one/category"}, 8).size(), 1u);
 }
 
 TEST(Gnuplot, QuotesHostileNames) {
