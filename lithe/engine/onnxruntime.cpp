@@ -69,6 +69,7 @@ WireType wire_type(const std::string& name) {
 }  // namespace
 
 struct OnnxRuntime::Impl {
+  OnnxRuntimeOptions options;
   int socket = -1;
   pid_t child = -1;
   std::string model;
@@ -193,14 +194,19 @@ OnnxRuntime::OnnxRuntime(const fs::path& model, const OnnxRuntimeOptions& option
     : impl_(std::make_unique<Impl>()) {
   std::string reason;
   if (!available(&reason)) fail_system("{}", reason);
+  impl_->options = options;
+  impl_->spawn();
+  load(model);
+}
+
+void OnnxRuntime::load(const fs::path& model) {
   std::error_code ignored;
   if (!fs::is_regular_file(model, ignored)) fail("{}: cannot open", model.string());
   impl_->model = model.string();
-  impl_->spawn();
   impl_->send_header({{"command", "load"},
                       {"model", fs::absolute(model).string()},
-                      {"threads", options.threads},
-                      {"optimization", options.optimization}});
+                      {"threads", impl_->options.threads},
+                      {"optimization", impl_->options.optimization}});
   const json answer = impl_->receive_header();
   impl_->inputs = answer.at("inputs").get<std::vector<std::string>>();
   impl_->outputs = answer.at("outputs").get<std::vector<std::string>>();

@@ -26,11 +26,15 @@ class OnnxRuntime {
   OnnxRuntime(OnnxRuntime&&) noexcept;
   OnnxRuntime& operator=(OnnxRuntime&&) noexcept;
 
+  /// Takes another model, with the same options, into the same process: starting one takes longer than most
+  /// models do. Throws Error(Input) if ONNX Runtime refuses it; then none is loaded.
+  void load(const std::filesystem::path& model);
+
   const std::vector<std::string>& inputs() const;
   const std::vector<std::string>& outputs() const;
 
   /// Returns the outputs asked for (default: all). Float16 comes as at::kHalf; uint16 and wider unsigned
-  /// integers are widened to signed types as everywhere in Lithe.
+  /// integers are widened to signed types as everywhere in Lithe, and narrowed again where they are inputs.
   Feeds run(const Feeds& feeds, const std::vector<std::string>& fetch = {});
 
   /// Seconds of each of `repeats` runs after `warmup` runs, measured inside the child.

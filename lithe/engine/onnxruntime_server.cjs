@@ -18,21 +18,31 @@ function send(header, buffers = []) {
   for (const part of [size, json, ...buffers]) socket.write(part);
 }
 
-function toTensor({dtype, shape}, bytes) {
+function toTensor({name, dtype, shape}, bytes) {
   const Type = ARRAYS[dtype];
   if (!Type) throw new Error(`inputs of type ${dtype} are not passed on`);
   const copy = new Uint8Array(bytes);  // aligned
-  return new ort.Tensor(dtype, new Type(copy.buffer, 0, copy.length / Type.BYTES_PER_ELEMENT), shape);
+  const data = new Type(copy.buffer, 0, copy.length / Type.BYTES_PER_ELEMENT);
+  const wanted = (session.inputMetadata || []).find((input) => input.name === name)?.type;
+  if (wanted === 'uint64' && dtype === 'int64') return new ort.Tensor(wanted, new BigUint64Array(copy.buffer), shape);
+  if ((wanted === 'uint16' && dtype === 'int32') || (wanted === 'uint32' && dtype === 'int64')) {
+    return new ort.Tensor(wanted, ARRAYS[wanted].from(data, Number), shape);  // widened by the sender
+  }
+  return new ort.Tensor(dtype, data, shape);
 }
 
 async function handle(header, bytes) {
   if (header.command === 'load') {
+    const old = session;
+    session = null;
+    if (old) await old.release();
     session = await ort.InferenceSession.create(header.model, {
       intraOpNumThreads: header.threads, interOpNumThreads: 1, executionMode: 'sequential',
       graphOptimizationLevel: header.optimization, logSeverityLevel: 3,
     });
     return send({inputs: session.inputNames, outputs: session.outputNames});
   }
+  if (!session) throw new Error('no model is loaded');
   const feeds = {};
   let offset = 0;
   for (const tensor of header.tensors) {
