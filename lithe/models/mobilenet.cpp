@@ -29,35 +29,46 @@ std::string inverted_residual(ConvNetBuilder& net, const std::string& name, cons
   return stride == 1 && in == channels ? net.add(name + ".add", y, x) : y;
 }
 
-}  // namespace
-
-Graph build_mobilenet_v2(const ClassifierOptions& options) {
+Graph build(const ClassifierOptions& options, bool small_images) {
   struct Stage {
     std::int64_t expansion, channels;
     int depth;
     std::int64_t stride;
   };
-  constexpr std::array<Stage, 7> kStages{{{1, 16, 1, 1},
-                                          {6, 24, 2, 2},
-                                          {6, 32, 3, 2},
-                                          {6, 64, 4, 2},
-                                          {6, 96, 3, 1},
-                                          {6, 160, 3, 2},
-                                          {6, 320, 1, 1}}};
+  static constexpr std::array<Stage, 7> kStages{{{1, 16, 1, 1},
+                                                 {6, 24, 2, 2},
+                                                 {6, 32, 3, 2},
+                                                 {6, 64, 4, 2},
+                                                 {6, 96, 3, 1},
+                                                 {6, 160, 3, 2},
+                                                 {6, 320, 1, 1}}};
   ConvNetBuilder net("mobilenet_v2", options);
-  std::string x = net.conv_norm("stem", "stem_bn", net.image(),
-                                {.channels = round_channels(32 * options.width), .stride = 2});
+  std::string x =
+      net.conv_norm("stem", "stem_bn", net.image(),
+                    {.channels = round_channels(32 * options.width), .stride = small_images ? 1 : 2});
   x = net.relu6("stem_relu", x);
   int block = 0;
-  for (const Stage& stage : kStages)
+  for (const Stage& stage : kStages) {
+    const std::int64_t stride = small_images && &stage == &kStages[1] ? 1 : stage.stride;
     for (int i = 0; i < stage.depth; ++i)
       x = inverted_residual(net, fmt::format("block{}", block++), x,
                             round_channels(static_cast<double>(stage.channels) * options.width),
-                            i == 0 ? stage.stride : 1, stage.expansion);
+                            i == 0 ? stride : 1, stage.expansion);
+  }
   // The head keeps its 1280 channels in narrow networks.
   const std::int64_t head = round_channels(1280 * std::max(1.0, options.width));
   x = net.relu6("head_relu", net.conv_norm("head", "head_bn", x, {.channels = head, .kernel = 1}));
   return net.classify(x, "classifier");
+}
+
+}  // namespace
+
+Graph build_mobilenet_v2(const ClassifierOptions& options) {
+  return build(options, false);
+}
+
+Graph build_mobilenet_v2_small_images(ClassifierOptions options) {
+  return build(options, true);
 }
 
 }  // namespace lithe

@@ -27,10 +27,14 @@ Graph build_resnet18(const ClassifierOptions& options = {});
 Graph build_resnet50(const ClassifierOptions& options = {});
 /// The same paper, section 4.2, with shortcuts of option A (strided slice and zero padding of channels).
 Graph build_resnet20(ClassifierOptions options = {.classes = 10, .image_size = 32});
+Graph build_resnet32(ClassifierOptions options = {.classes = 10, .image_size = 32});
 /// Radosavovic et al., "Designing Network Design Spaces", CVPR 2020: RegNetX of 600 million multiply-adds.
 Graph build_regnetx_600m(const ClassifierOptions& options = {});
 /// Sandler et al., "MobileNetV2", CVPR 2018, Table 2.
 Graph build_mobilenet_v2(const ClassifierOptions& options = {});
+/// The same with strides for images of about 32 pixels: the first convolution and the second stage keep the
+/// size.
+Graph build_mobilenet_v2_small_images(ClassifierOptions options = {.classes = 10, .image_size = 32});
 
 /// Input "input" and output "output" are images of `image_channels` channels; the output is `scale` times
 /// larger.

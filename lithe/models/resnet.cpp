@@ -71,6 +71,16 @@ Graph build_imagenet(const std::string& name, const std::array<int, 4>& depths, 
   return net.classify(x, "fc");
 }
 
+Graph build_cifar(const std::string& name, int depth, const ClassifierOptions& options) {
+  ConvNetBuilder net(name, options);
+  std::string x = net.relu("relu", net.conv_norm("conv1", "bn1", net.image(), {.channels = net.scaled(16)}));
+  for (int stage = 0; stage < 3; ++stage)
+    for (int i = 0; i < depth; ++i)
+      x = cifar_block(net, fmt::format("layer{}.{}", stage + 1, i), x, net.scaled(16 << stage),
+                      i == 0 && stage > 0 ? 2 : 1);
+  return net.classify(x, "fc");
+}
+
 }  // namespace
 
 Graph build_resnet18(const ClassifierOptions& options) {
@@ -82,13 +92,11 @@ Graph build_resnet50(const ClassifierOptions& options) {
 }
 
 Graph build_resnet20(ClassifierOptions options) {
-  ConvNetBuilder net("resnet20", options);
-  std::string x = net.relu("relu", net.conv_norm("conv1", "bn1", net.image(), {.channels = net.scaled(16)}));
-  for (int stage = 0; stage < 3; ++stage)
-    for (int i = 0; i < 3; ++i)
-      x = cifar_block(net, fmt::format("layer{}.{}", stage + 1, i), x, net.scaled(16 << stage),
-                      i == 0 && stage > 0 ? 2 : 1);
-  return net.classify(x, "fc");
+  return build_cifar("resnet20", 3, options);
+}
+
+Graph build_resnet32(ClassifierOptions options) {
+  return build_cifar("resnet32", 5, options);
 }
 
 }  // namespace lithe

@@ -1,0 +1,89 @@
+#include "lithe/train/initialise.h"
+
+#include <cmath>
+#include <set>
+
+#include "lithe/base/random.h"
+#include "lithe/train/trainable.h"
+
+namespace lithe {
+namespace {
+
+std::uint64_t hash(const std::string& text) {  // FNV-1a
+  std::uint64_t value = 14695981039346656037u;
+  for (const char c : text) value = (value ^ static_cast<unsigned char>(c)) * 1099511628211u;
+  return value;
+}
+
+TensorData* find_constant(Graph& graph, const std::string& name) {
+  if (const auto found = graph.constants.find(name); found != graph.constants.end()) return &found->second;
+  for (Node& node : graph.nodes)
+    if (node.is("Constant") && node.output(0) == name)
+      return std::get_if<TensorData>(&node.attributes.at("value"));
+  return nullptr;
+}
+
+template <typename Function>
+void fill(TensorData& data, Function&& value) {
+  const auto count = static_cast<std::size_t>(data.count());
+  if (data.dtype() == DType::Float64) {
+    std::vector<double> values(count);
+    for (double& one : values) one = value();
+    data = TensorData::from<double>(data.shape(), std::move(values));
+  } else {
+    std::vector<float> values(count);
+    for (float& one : values) one = static_cast<float>(value());
+    data = TensorData::from<float>(data.shape(), std::move(values));
+  }
+}
+
+double deviation(const Node& node, const TensorData& weight) {
+  const auto& shape = weight.shape();
+  const auto product = [&](std::size_t from, std::size_t to) {
+    double count = 1;
+    for (std::size_t i = from; i < to && i < shape.size(); ++i) count *= static_cast<double>(shape[i]);
+    return std::max(count, 1.0);
+  };
+  if (node.is("Conv") || node.is("DeformConv")) return std::sqrt(2 / product(1, shape.size()));
+  if (node.is("ConvTranspose"))  // [in, out / groups, k...]
+    return std::sqrt(2 * static_cast<double>(node.attr("group", std::int64_t{1})) /
+                     (product(0, 1) * product(2, shape.size())));
+  if (shape.size() < 2) return std::sqrt(1 / product(0, shape.size()));
+  const bool rows = (node.is("Gemm") && node.attr("transB", std::int64_t{0}) != 0) || node.is("LSTM") ||
+                    node.is("GRU") || node.is("RNN");
+  return std::sqrt(1 / static_cast<double>(rows ? shape[shape.size() - 1] : shape[shape.size() - 2]));
+}
+
+}  // namespace
+
+void initialise(Graph& graph, std::uint64_t seed) {
+  for (const Trainable& one : trainable_constants(graph)) {
+    TensorData& data = *find_constant(graph, one.name);
+    Rng rng(seed, hash(one.name));
+    switch (one.kind) {
+      case TrainableKind::Weight: {
+        const double scale = deviation(graph.nodes[static_cast<std::size_t>(one.node)], data);
+        fill(data, [&] { return scale * rng.normal(); });
+        break;
+      }
+      case TrainableKind::Embedding:
+        fill(data, [&] { return 0.02 * rng.normal(); });
+        break;
+      case TrainableKind::NormScale:
+        fill(data, [] { return 1.0; });
+        break;
+      case TrainableKind::Bias:
+      case TrainableKind::NormBias:
+        fill(data, [] { return 0.0; });
+        break;
+    }
+  }
+  std::set<std::string> variances;
+  for (const Node& node : graph.nodes)
+    if (node.is("BatchNormalization")) variances.insert(node.input(4));
+  for (const std::string& name : running_statistics(graph))
+    if (TensorData* data = find_constant(graph, name))
+      fill(*data, [one = variances.contains(name)] { return one ? 1.0 : 0.0; });
+}
+
+}  // namespace lithe

@@ -1,0 +1,662 @@
+#include "lithe/train/train.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <numeric>
+#include <set>
+
+#include "lithe/base/error.h"
+#include "lithe/base/random.h"
+#include "lithe/data/loader.h"
+#include "lithe/metrics/evaluate.h"
+#include "lithe/ops/registry.h"
+#include "lithe/train/checkpoint.h"
+#include "lithe/train/diagnose.h"
+#include "lithe/train/loss.h"
+#include "lithe/train/optimiser.h"
+#include "lithe/train/recipe.h"
+#include "lithe/train/samples.h"
+
+namespace lithe {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using nlohmann::json;
+
+constexpr std::uint64_t kOrder = 0x6f726400, kSplit = 0x73706c00, kNoise = 0x6e6f6900;
+constexpr std::int64_t kFirstSteps = 20;  // whose mean loss divergence is judged by
+constexpr double kRecent = 0.9;           // share of the past in the running mean of the loss
+constexpr double kAverageWarmup = 10;     // steps, for the average of the weights
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+bool draws_numbers(const Graph& graph) {
+  return std::any_of(graph.nodes.begin(), graph.nodes.end(), [](const Node& node) {
+    return node.is("Dropout") || node.is("Bernoulli") || node.op_type.starts_with("Random");
+  });
+}
+
+/// Sums over the steps of an epoch so far; of this process.
+struct EpochSums {
+  double loss = 0, right = 0, seconds = 0;
+  std::int64_t steps = 0;
+};
+
+class Trainer {
+ public:
+  Trainer(const Graph& graph, const DatasetPtr& data, const TrainOptions& options, Progress& progress,
+          TrainHooks* hooks)
+      : graph_(graph), options_(options), progress_(progress), hooks_(hooks ? hooks : &no_hooks_) {
+    check_options(options);
+    if (graph.outputs.empty()) fail("the model '{}' has no output to train", graph.name);
+    output_ = graph.outputs[0].name;
+    if (options.collective) {
+      processes_ = options.collective->size();
+      rank_ = options.collective->rank();
+    }
+    graph_.sort();
+    prepare_data(data);
+    choose_loss();
+    prepare_model();
+  }
+
+  TrainResult run() {
+    const auto start = Clock::now();
+    resume();
+    hooks_->before_training(executor());
+    progress_.start("train", options_.epochs * steps_);
+    if (const std::int64_t done = epoch_ * steps_ + step_; done > 0) progress_.advance(done);
+    bool complete = true;
+    try {
+      while (complete && epoch_ < options_.epochs) complete = run_epoch(start);
+    } catch (const Interrupted&) {
+      save("interrupted");
+      throw;
+    }
+    if (!complete) save("the time is up");
+    progress_.finish();
+    return result(complete, seconds_since(start));
+  }
+
+ private:
+  // --- before the first step ------------------------------------------------------------------------------
+
+  void note(const std::string& text) {
+    notes_.push_back(text);
+    if (options_.on_note && rank_ == 0) options_.on_note(text);
+  }
+
+  void prepare_data(const DatasetPtr& data) {
+    DatasetPtr training = data, validation = options_.validation;
+    if (!validation && options_.validation_share > 0) {
+      const std::int64_t count = data->size();
+      const auto held =
+          static_cast<std::int64_t>(std::llround(options_.validation_share * static_cast<double>(count)));
+      if (held < 1 || held >= count)
+        fail("a validation share of {} of {} samples leaves nothing to {}; give another share",
+             options_.validation_share, count, held < 1 ? "validate on" : "train on");
+      const auto order = Rng(seed_for(options_.seed, kSplit)).permutation(count);
+      std::vector<std::int64_t> kept(order.begin() + held, order.end()),
+          out(order.begin(), order.begin() + held);
+      std::sort(kept.begin(), kept.end());
+      std::sort(out.begin(), out.end());
+      training = subset(data, std::move(kept));
+      validation = subset(data, std::move(out));
+    }
+    if (validation && processes_ > 1) {
+      std::vector<std::int64_t> own;
+      for (std::int64_t i = rank_; i < validation->size(); i += processes_) own.push_back(i);
+      validation = own.empty() ? nullptr : subset(validation, std::move(own));
+      if (!validation) fail("{} processes cannot share fewer validation samples than processes", processes_);
+    }
+    data_ = keep_in_memory(std::move(training), options_.preprocess, options_.memory_bytes, options_.threads);
+    if (validation)
+      validation_ =
+          keep_in_memory(std::move(validation), options_.preprocess, options_.memory_bytes, options_.threads);
+
+    batch_ = options_.batch;
+    if (const std::int64_t fixed = fixed_batch(graph_); fixed > 0 && fixed != batch_)
+      fail(
+          "the model '{}' takes batches of exactly {}, not {}; give --batch {}, or a model with a free batch "
+          "size",
+          graph_.name, fixed, batch_, fixed);
+    if (data_->size() < batch_ * processes_) {
+      batch_ = data_->size() / processes_;
+      if (batch_ < 1)
+        fail("{} training samples are fewer than the {} processes; give more data", data_->size(),
+             processes_);
+      note(fmt::format("the {} training samples do not fill a batch of {}; trained in batches of {}",
+                       data_->size(), options_.batch * processes_, batch_ * processes_));
+    }
+    steps_ = data_->size() / (batch_ * processes_);
+  }
+
+  void choose_loss() {
+    image_targets_ =
+        options_.loss == TrainLoss::L1 || (options_.loss == TrainLoss::Auto && data_->has_targets());
+    if (image_targets_ && !data_->has_targets())
+      fail("the L1 loss needs data with target images (pairs); see docs/data.md");
+    if (!image_targets_ && !data_->labelled()) fail("cross-entropy needs labelled data; see docs/data.md");
+    if (image_targets_ && options_.augmentation.mixup_alpha > 0)
+      fail("mixup is for labelled data, not target images");
+    probabilities_ = !image_targets_ && is_probability(graph_, output_);
+    random_ = draws_numbers(graph_);
+  }
+
+  void prepare_model() {
+    ExecutorOptions how{.device = options_.device, .training = true, .collective = options_.collective};
+    executor_.emplace(graph_, how);
+    std::vector<Trainable> trainables = trainable_constants(graph_);
+    const std::set<std::string> frozen(options_.frozen.begin(), options_.frozen.end());
+    std::erase_if(trainables, [&](const Trainable& one) { return frozen.contains(one.name); });
+    for (const std::string& name : options_.also_learn) {
+      const bool known = std::any_of(trainables.begin(), trainables.end(),
+                                     [&](const Trainable& one) { return one.name == name; });
+      const at::Tensor value = executor().constant(name);
+      if (!value.is_floating_point()) fail("the constant '{}' is not floating-point and cannot learn", name);
+      if (!known)
+        trainables.push_back({name, value.dim() > 1 ? TrainableKind::Weight : TrainableKind::Bias, -1});
+    }
+    if (trainables.empty()) fail("the model '{}' has no constants that could learn", graph_.name);
+    std::vector<Parameter> parameters;
+    for (const Trainable& one : trainables) {
+      at::Tensor value = executor().constant(one.name).clone(at::MemoryFormat::Contiguous);
+      if (options_.collective) options_.collective->broadcast(value);
+      executor().set_constant(one.name, value.set_requires_grad(true));
+      parameters.push_back({one.name, value, options_.decay_all || one.decays()});
+      names_.push_back(one.name);
+    }
+    statistics_ = running_statistics(graph_);
+    optimiser_.emplace(std::move(parameters), options_);
+    if (options_.ema_decay > 0)
+      for (const std::string& name : averaged_names())
+        average_[name] = executor().constant(name).detach().clone();
+    if (options_.distillation.teacher && options_.distillation.weight > 0)
+      teacher_.emplace(*options_.distillation.teacher, ExecutorOptions{.device = options_.device});
+  }
+
+  std::vector<std::string> averaged_names() const {
+    std::vector<std::string> names = names_;
+    names.insert(names.end(), statistics_.begin(), statistics_.end());
+    return names;
+  }
+
+  json recipe() const {
+    TrainOptions options = options_;
+    options.batch = batch_;
+    return recipe_json(options, data_->size(), processes_, names_);
+  }
+
+  void resume() {
+    if (!options_.resume || options_.checkpoints.empty()) return;
+    const auto checkpoint =
+        load_checkpoint(options_.checkpoints, [this](const std::string& text) { note(text); });
+    if (!checkpoint) {
+      note(fmt::format("{}: no checkpoint to resume from; training starts afresh",
+                       options_.checkpoints.string()));
+      return;
+    }
+    const json& progress = checkpoint->progress;
+    require_same_recipe(progress.at("recipe"), recipe(), options_.checkpoints);
+    epoch_ = progress.at("epoch");
+    step_ = progress.at("step");
+    sums_ = {.loss = progress.at("loss_sum"),
+             .right = progress.at("right_sum"),
+             .seconds = progress.at("seconds"),
+             .steps = progress.at("summed_steps")};
+    first_loss_ = progress.at("first_loss");
+    recent_loss_ = progress.at("recent_loss");
+    best_epoch_ = progress.at("best_epoch");
+    for (const json& record : progress.at("history")) history_.push_back(epoch_record_from_json(record));
+    if (best_epoch_ > 0) best_score_ = progress.at("best_score").get<std::pair<double, double>>();
+    load_constants(checkpoint->constants);
+    optimiser_->load_state(checkpoint->optimiser);
+    for (auto& [name, value] : average_) {
+      const auto found = checkpoint->average.find(name);
+      if (found == checkpoint->average.end()) fail("the checkpoint lacks the average of '{}'", name);
+      value = found->second.to(options_.device);
+    }
+    hooks_->load_state(checkpoint->hooks);
+    if (best_epoch_ > 0) load_best();
+  }
+
+  void load_constants(const NamedTensors& constants) {
+    const at::NoGradGuard no_grad;
+    const std::set<std::string> learnt(names_.begin(), names_.end());
+    for (const auto& [name, data] : constants) {
+      const at::Tensor value = to_tensor(data).to(options_.device);
+      const at::Tensor now = executor().constant(name);
+      if (value.sizes() != now.sizes() || value.scalar_type() != now.scalar_type())
+        fail("{}: the checkpoint's '{}' does not fit the model", options_.checkpoints.string(), name);
+      if (learnt.contains(name))
+        now.detach().copy_(value);
+      else
+        executor().set_constant(name, value.clone());
+    }
+  }
+
+  void load_best() {
+    const auto path = options_.checkpoints / "best.safetensors";
+    try {
+      best_ = graph_;
+      apply_constants(*best_, read_checked(path).first);
+    } catch (const Error& error) {
+      note(fmt::format("{}; the best weights so far are lost", error.what()));
+      best_.reset();
+      best_epoch_ = 0;
+    }
+  }
+
+  // --- training -------------------------------------------------------------------------------------------
+
+  /// Returns false if the time is up.
+  bool run_epoch(Clock::time_point start) {
+    if (step_ < steps_) {
+      Loader loader(augmented(data_, own_order(),
+                              {.augmentation = options_.augmentation,
+                               .preprocess = options_.preprocess,
+                               .seed = options_.seed,
+                               .epoch = epoch_}),
+                    {.batch = batch_, .threads = std::max(1, options_.threads)});
+      Batch batch;
+      while (step_ < steps_) {
+        const auto step_start = Clock::now();
+        if (!loader.next(batch)) fail("the data ended in epoch {}, step {}", epoch_ + 1, step_ + 1);
+        if (batch.size() != batch_)
+          fail(
+              "{}: the samples differ in shape from here on; resize them (--resize, --crop) or give a "
+              "--patch",
+              batch.names.back());
+        const bool out_of_time = options_.time_budget > 0 && seconds_since(start) >= options_.time_budget;
+        const bool stop = run_step(batch, out_of_time);
+        const double seconds = seconds_since(step_start);
+        sums_.seconds += seconds;
+        if (steps_done_++ > 0) timed_seconds_ += seconds;
+        ++step_;
+        hooks_->after_step(executor(), epoch_, step_ - 1);
+        if (stop && step_ + epoch_ * steps_ < options_.epochs * steps_) {
+          if (stop_requested_) throw Interrupted{};
+          return false;
+        }
+        advance();
+      }
+    }
+    finish_epoch();
+    return true;
+  }
+
+  void advance() {
+    const std::string text =
+        fmt::format("epoch {}/{}, loss {:.4f}", epoch_ + 1, options_.epochs, recent_loss_);
+    if (processes_ == 1) return progress_.advance(1, text);
+    // Processes hear of Ctrl-C in different steps; they agree on the one to stop after.
+    try {
+      progress_.advance(1, text);
+    } catch (const Interrupted&) {
+      interrupted_here_ = true;
+    }
+  }
+
+  std::vector<std::int64_t> own_order() const {
+    const auto order =
+        Rng(seed_for(options_.seed, kOrder), static_cast<std::uint64_t>(epoch_)).permutation(data_->size());
+    std::vector<std::int64_t> own;
+    for (std::int64_t step = step_; step < steps_; ++step)
+      for (std::int64_t i = 0; i < batch_; ++i)
+        own.push_back(order[static_cast<std::size_t>((step * processes_ + rank_) * batch_ + i)]);
+    return own;
+  }
+
+  /// Returns whether this step is the last for now.
+  bool run_step(const Batch& batch, bool out_of_time) {
+    hooks_->before_step(executor(), epoch_, step_);
+    const std::int64_t done = epoch_ * steps_ + step_;
+    if (random_)
+      at::manual_seed(
+          seed_for(options_.seed, kNoise + static_cast<std::uint64_t>(done * processes_ + rank_)));
+    const Feeds feeds = feeds_of(batch);
+    const at::Tensor y = executor().run(feeds, {output_}).at(output_);
+    at::Tensor right;
+    const at::Tensor loss = loss_of(y, batch, feeds, right);
+    double value = loss.item<double>();
+    // A process that stops alone would leave the others waiting: all of them learn of the loss first.
+    if (std::isfinite(value)) loss.backward();
+    double rights = right.defined() ? right.item<double>() : 0;
+    double stops = out_of_time, interrupts = interrupted_here_;
+    if (options_.collective && processes_ > 1) share(value, rights, stops, interrupts);
+    check_loss(value, feeds);
+    hooks_->after_gradients(executor(), epoch_, step_);
+    clip(feeds);
+    optimiser_->step(learning_rate(options_, done, steps_));
+    update_average(done);
+    sums_.loss += value;
+    sums_.right += rights;
+    ++sums_.steps;
+    watch_divergence(value, done);
+    stop_requested_ = interrupts > 0;
+    return stops > 0 || interrupts > 0;
+  }
+
+  Feeds feeds_of(const Batch& batch) const {
+    Feeds feeds = bind_inputs(graph_, batch.inputs);
+    for (auto& [name, value] : feeds) value = value.to(options_.device);
+    return feeds;
+  }
+
+  at::Tensor loss_of(const at::Tensor& y, const Batch& batch, const Feeds& feeds, at::Tensor& right) {
+    const Distillation& distillation = options_.distillation;
+    at::Tensor taught;
+    if (teacher_) {
+      const at::NoGradGuard no_grad;
+      const std::string& name = distillation.teacher->outputs.at(0).name;
+      Feeds inputs;
+      for (const auto& [key, value] : feeds)
+        inputs[feeds.size() == 1 ? distillation.teacher->required_inputs().at(0)->name : key] = value;
+      taught = teacher_->run(inputs, {name}).at(name);
+      if (taught.sizes() != y.sizes())
+        fail("the teacher gives {}, the model {}; they must have the same output",
+             format_shape(taught.sizes().vec()), format_shape(y.sizes().vec()));
+    }
+    if (image_targets_) {
+      const at::Tensor target = batch.targets.to(options_.device);
+      if (y.sizes() != target.sizes())
+        fail("{}: the model gives {}, the target is {}", batch.names[0], format_shape(y.sizes().vec()),
+             format_shape(target.sizes().vec()));
+      at::Tensor loss = (y - target).abs().mean();
+      if (taught.defined())
+        loss = (1 - distillation.weight) * loss + distillation.weight * (y - taught).abs().mean();
+      return loss;
+    }
+    if (y.dim() != 2)
+      fail("the output '{}' has the shape {}; cross-entropy needs [n, classes]", output_,
+           format_shape(y.sizes().vec()));
+    const at::Tensor labels = check_labels(batch, y.size(1)).to(options_.device);
+    const bool mixed = options_.augmentation.mixup_alpha > 0;
+    const at::Tensor shares = mixed ? batch.targets.to(options_.device) : at::Tensor();
+    right = (y.detach().argmax(1) == labels).sum();
+    at::Tensor loss = smoothed_cross_entropy(y, labels, shares, options_.label_smoothing, probabilities_);
+    if (taught.defined()) {
+      const at::Tensor divergence =
+          probabilities_ ? distillation_loss(y.clamp_min(1e-12).log(), taught.clamp_min(1e-12).log(),
+                                             distillation.temperature)
+                         : distillation_loss(y, taught, distillation.temperature);
+      loss = (1 - distillation.weight) * loss + distillation.weight * divergence;
+    }
+    return loss;
+  }
+
+  const at::Tensor& check_labels(const Batch& batch, std::int64_t classes) const {
+    if (!batch.labels.defined()) fail("{}: has no label", batch.names[0]);
+    const std::int64_t* labels = batch.labels.data_ptr<std::int64_t>();
+    for (std::int64_t i = 0; i < batch.size(); ++i)
+      if (labels[i] < 0 || labels[i] >= classes)
+        fail("{}: the label is {}, but the model has {} classes", batch.names[static_cast<std::size_t>(i)],
+             labels[i], classes);
+    return batch.labels;
+  }
+
+  /// Averages gradients and loss over the processes, and adds up the rest.
+  void share(double& loss, double& rights, double& stops, double& interrupts) {
+    const at::NoGradGuard no_grad;
+    std::vector<at::Tensor> parts;
+    for (const Parameter& one : optimiser_->parameters()) {
+      const at::Tensor gradient = one.tensor.grad();
+      parts.push_back(
+          (gradient.defined() ? gradient : at::zeros_like(one.tensor)).reshape({-1}).to(at::kFloat));
+    }
+    at::Tensor flat = at::cat(parts);
+    at::Tensor numbers = at::tensor({loss, rights, stops, interrupts}, at::kDouble).to(options_.device);
+    options_.collective->sum(flat);
+    options_.collective->sum(numbers);
+    flat.div_(static_cast<double>(processes_));
+    std::int64_t offset = 0;
+    for (const Parameter& one : optimiser_->parameters()) {
+      const std::int64_t count = one.tensor.numel();
+      if (one.tensor.grad().defined())
+        one.tensor.grad().copy_(flat.narrow(0, offset, count).view(one.tensor.sizes()));
+      offset += count;
+    }
+    numbers = numbers.cpu();
+    const double* values = numbers.data_ptr<double>();
+    loss = values[0] / static_cast<double>(processes_);
+    rights = values[1];
+    stops = values[2];
+    interrupts = values[3];
+  }
+
+  [[noreturn]] void fail_at_step(const std::string& what, const Feeds& feeds) {
+    fail("{} in epoch {}, step {}: {}; lower the learning rate ({}) or clip gradients", what, epoch_ + 1,
+         step_ + 1, describe_non_finite(executor(), feeds, {output_}, optimiser_->parameters()),
+         options_.learning_rate);
+  }
+
+  void check_loss(double value, const Feeds& feeds) {
+    if (!std::isfinite(value)) fail_at_step(fmt::format("the loss is {}", value), feeds);
+  }
+
+  void clip(const Feeds& feeds) {
+    const double norm = gradient_norm(optimiser_->parameters());
+    if (!std::isfinite(norm)) fail_at_step("a gradient is not finite", feeds);
+    if (options_.clip_norm == 0 || norm <= options_.clip_norm) return;
+    const at::NoGradGuard no_grad;
+    for (const Parameter& one : optimiser_->parameters())
+      if (at::Tensor gradient = one.tensor.grad(); gradient.defined())
+        gradient.mul_(options_.clip_norm / norm);
+  }
+
+  void update_average(std::int64_t done) {
+    if (average_.empty()) return;
+    const at::NoGradGuard no_grad;
+    const double steps = static_cast<double>(done);
+    const double decay = std::min(options_.ema_decay, (1 + steps) / (kAverageWarmup + steps));
+    for (auto& [name, value] : average_)
+      value.mul_(decay).add_(executor().constant(name).detach(), 1 - decay);
+  }
+
+  void watch_divergence(double loss, std::int64_t done) {
+    if (done < kFirstSteps) first_loss_ += (loss - first_loss_) / static_cast<double>(done + 1);
+    recent_loss_ = done == 0 ? loss : kRecent * recent_loss_ + (1 - kRecent) * loss;
+    if (options_.divergence_factor == 0 || done < kFirstSteps) return;
+    if (recent_loss_ > options_.divergence_factor * std::max(first_loss_, 1e-12))
+      fail(
+          "training diverges: in epoch {}, step {} the mean loss of the last steps is {:.4g}, that of the "
+          "first ones "
+          "was {:.4g}; lower the learning rate ({}), give it a warm-up, or clip gradients",
+          epoch_ + 1, step_ + 1, recent_loss_, first_loss_, options_.learning_rate);
+  }
+
+  // --- between epochs -------------------------------------------------------------------------------------
+
+  void finish_epoch() {
+    const double samples = static_cast<double>(sums_.steps * batch_ * processes_);
+    EpochRecord record{.epoch = epoch_ + 1,
+                       .learning_rate = learning_rate(options_, epoch_ * steps_ + steps_ - 1, steps_),
+                       .loss = sums_.loss / static_cast<double>(sums_.steps),
+                       .seconds = sums_.seconds,
+                       .images_per_second = samples / std::max(sums_.seconds, 1e-9)};
+    if (!image_targets_) record.train_top1 = sums_.right / samples;
+    record.extra = hooks_->epoch_numbers(executor(), epoch_);
+    const bool last = epoch_ + 1 == options_.epochs;
+    if (validation_ && ((epoch_ + 1) % options_.evaluate_every == 0 || last)) score(record);
+    history_.push_back(record);
+    ++epoch_;
+    step_ = 0;
+    sums_ = {};
+    if (epoch_ % options_.checkpoint_every == 0 || last) save("");
+    if (options_.on_epoch && rank_ == 0) options_.on_epoch(record);
+  }
+
+  /// All constants of the model as they are, to come back to.
+  std::vector<std::pair<std::string, at::Tensor>> snapshot() const {
+    std::vector<std::pair<std::string, at::Tensor>> out;
+    for (const auto& [name, data] : graph_.constants)
+      if (data.dtype() != DType::String) out.emplace_back(name, executor_->constant(name).detach().clone());
+    for (const Node& node : graph_.nodes)
+      if (node.is("Constant") && node.find<TensorData>("value"))
+        out.emplace_back(node.output(0), executor_->constant(node.output(0)).detach().clone());
+    return out;
+  }
+
+  void restore(const std::vector<std::pair<std::string, at::Tensor>>& before) {
+    const std::set<std::string> learnt(names_.begin(), names_.end());
+    for (const auto& [name, value] : before) {
+      const at::Tensor now = executor().constant(name);
+      if (learnt.contains(name))
+        now.detach().copy_(value);
+      else if (!now.is_same(value) && !at::equal(now, value))
+        executor().set_constant(name, value);
+    }
+  }
+
+  void score(EpochRecord& record) {
+    const at::NoGradGuard no_grad;
+    const auto before = snapshot();
+    for (const auto& [name, value] : average_)
+      if (std::find(names_.begin(), names_.end(), name) != names_.end())
+        executor().constant(name).detach().copy_(value);
+      else
+        executor().set_constant(name, value.clone());
+    hooks_->before_evaluation(executor(), data_);
+    // What the executor prepared for evaluation is out of date: learnable constants change in place.
+    executor().set_constant(names_[0], executor().constant(names_[0]));
+    executor().set_training(false);
+    Evaluation result = evaluate(executor(), validation_,
+                                 {.batch = std::max<std::int64_t>(batch_, 1),
+                                  .threads = options_.threads,
+                                  .preprocess = options_.preprocess});
+    executor().set_training(true);
+    gather(result);
+    record.validation_loss = result.loss;
+    record.validation_top1 = result.top1;
+    record.validation_psnr = result.psnr_y ? result.psnr_y : result.psnr_rgb;
+    const double quality = record.validation_top1   ? *record.validation_top1
+                           : record.validation_psnr ? *record.validation_psnr
+                                                    : 0;
+    const std::pair<double, double> score{quality, -record.validation_loss.value_or(0)};
+    if (best_epoch_ == 0 || score > best_score_) {
+      best_score_ = score;
+      best_epoch_ = record.epoch;
+      const NamedTensors constants = changed_constants(graph_, executor());
+      best_ = graph_;
+      apply_constants(*best_, constants);
+      if (!options_.checkpoints.empty() && rank_ == 0) {
+        create_folder();
+        write_checked(options_.checkpoints / "best.safetensors", constants, to_json(record));
+      }
+    }
+    restore(before);
+  }
+
+  /// Means over all processes' shares of the validation samples.
+  void gather(Evaluation& result) {
+    if (processes_ == 1) return;
+    const auto n = static_cast<double>(result.n);
+    std::vector<std::optional<double>*> means{&result.loss, &result.top1, &result.psnr_y, &result.psnr_rgb};
+    std::vector<double> sums{n};
+    for (const auto* mean : means) sums.push_back(mean->value_or(0) * n);
+    at::Tensor all = at::tensor(sums, at::kDouble).to(options_.device);
+    options_.collective->sum(all);
+    all = all.cpu();
+    const double* values = all.data_ptr<double>();
+    for (std::size_t i = 0; i < means.size(); ++i)
+      if (*means[i]) *means[i] = values[i + 1] / values[0];
+  }
+
+  void create_folder() const {
+    std::error_code error;
+    std::filesystem::create_directories(options_.checkpoints, error);
+    if (error)
+      fail("{}: cannot create the folder for checkpoints: {}", options_.checkpoints.string(),
+           error.message());
+  }
+
+  void save(const std::string& reason) {
+    if (options_.checkpoints.empty()) return;
+    if (rank_ == 0) {
+      json history = json::array();
+      for (const EpochRecord& record : history_) history.push_back(to_json(record));
+      save_checkpoint(options_.checkpoints, {.constants = changed_constants(graph_, executor()),
+                                             .optimiser = optimiser_->state(),
+                                             .average = average_,
+                                             .hooks = hooks_->state(),
+                                             .progress = {{"recipe", recipe()},
+                                                          {"epoch", epoch_},
+                                                          {"step", step_},
+                                                          {"loss_sum", sums_.loss},
+                                                          {"right_sum", sums_.right},
+                                                          {"seconds", sums_.seconds},
+                                                          {"summed_steps", sums_.steps},
+                                                          {"first_loss", first_loss_},
+                                                          {"recent_loss", recent_loss_},
+                                                          {"best_epoch", best_epoch_},
+                                                          {"best_score", best_score_},
+                                                          {"history", history}}});
+    }
+    if (!reason.empty())
+      note(fmt::format("{} in epoch {} after {} of {} steps; {} holds the state, --resume goes on from there",
+                       reason, epoch_ + 1, step_, steps_,
+                       (options_.checkpoints / "last.safetensors").string()));
+  }
+
+  TrainResult result(bool complete, double seconds) {
+    TrainResult out{.last = graph_,
+                    .best = {},
+                    .best_epoch = best_epoch_,
+                    .history = history_,
+                    .notes = notes_,
+                    .complete = complete,
+                    .seconds = seconds};
+    executor().store_constants(out.last);
+    if (best_) {
+      out.best = *best_;
+    } else {
+      const at::NoGradGuard no_grad;
+      out.best = out.last;
+      for (const auto& [name, value] : average_) apply_constants(out.best, {{name, to_tensor_data(value)}});
+    }
+    if (timed_seconds_ > 0)
+      out.images_per_second = static_cast<double>((steps_done_ - 1) * batch_ * processes_) / timed_seconds_;
+    return out;
+  }
+
+  Executor& executor() { return *executor_; }
+
+  TrainHooks no_hooks_;
+  Graph graph_;
+  TrainOptions options_;
+  Progress& progress_;
+  TrainHooks* hooks_;
+  std::string output_;
+  DatasetPtr data_, validation_;  // the latter: this process's share
+  std::int64_t batch_ = 0, steps_ = 0, processes_ = 1, rank_ = 0;
+  bool image_targets_ = false, probabilities_ = false, random_ = false;
+
+  std::optional<Executor> executor_, teacher_;
+  std::vector<std::string> names_, statistics_;  // what learns, and what follows the data
+  std::optional<Optimiser> optimiser_;
+  std::map<std::string, at::Tensor> average_;
+
+  std::int64_t epoch_ = 0, step_ = 0;  // the next to be done
+  EpochSums sums_;
+  double first_loss_ = 0, recent_loss_ = 0;
+  bool stop_requested_ = false, interrupted_here_ = false;
+  std::int64_t steps_done_ = 0;  // in this call
+  double timed_seconds_ = 0;     // of all of them but the first
+  std::vector<EpochRecord> history_;
+  std::vector<std::string> notes_;
+  std::optional<Graph> best_;
+  std::int64_t best_epoch_ = 0;
+  std::pair<double, double> best_score_{0, 0};
+};
+
+}  // namespace
+
+TrainResult train(const Graph& graph, const DatasetPtr& data, const TrainOptions& options, Progress& progress,
+                  TrainHooks* hooks) {
+  return Trainer(graph, data, options, progress, hooks).run();
+}
+
+}  // namespace lithe
