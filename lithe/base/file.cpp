@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <vector>
 
 #include "lithe/base/error.h"
 
@@ -107,11 +108,16 @@ void require_writable(const fs::path& path) {
 }
 
 void require_writable_folder(const fs::path& folder) {
-  std::error_code refused;
+  std::error_code refused, ignored;
+  std::vector<fs::path> fresh;  // the deepest first
+  for (fs::path place = fs::absolute(folder, ignored); !place.empty() && !fs::exists(place, ignored);
+       place = place.parent_path())
+    fresh.push_back(place);
   fs::create_directories(folder, refused);
+  const int denied = refused || ::access(folder.c_str(), W_OK) == 0 ? 0 : errno;
+  for (const fs::path& place : fresh) fs::remove(place, ignored);
   if (refused) fail("{}: cannot create the folder: {}", folder.string(), refused.message());
-  if (::access(folder.c_str(), W_OK) != 0)
-    fail("{}: cannot write into the folder: {}", folder.string(), std::strerror(errno));
+  if (denied) fail("{}: cannot write into the folder: {}", folder.string(), std::strerror(denied));
 }
 
 TemporaryFolder::TemporaryFolder() {

@@ -62,7 +62,8 @@ void write_file(const std::filesystem::path& path, std::string_view text);
 /// after it. Leaves nothing behind.
 void require_writable(const std::filesystem::path& path);
 
-/// Creates `folder` if it is not there; throws Error(Input) naming it if it cannot be a writable folder.
+/// Throws Error(Input) naming `folder` if it is not there and cannot be created, or cannot be written into.
+/// Leaves nothing behind.
 void require_writable_folder(const std::filesystem::path& folder);
 
 /// A fresh folder under the system's temporary folder, removed with its contents on destruction.

@@ -117,6 +117,13 @@ std::vector<std::string> short_labels(const std::vector<std::string>& names, std
   };
   while (names.size() > 1 && shared_first())
     for (Path& path : paths) path.erase(path.begin());
+  // Exporters name values after their makers.
+  std::vector<Path> makers = paths;
+  for (Path& path : makers)
+    if (const auto end = path.empty() ? std::string::npos : path.back().rfind("_output_");
+        end != std::string::npos)
+      path.back().resize(std::max<std::size_t>(end, 1));
+  if (distinct(joined(makers)) == distinct(joined(paths))) paths = std::move(makers);
   // The last part often is the operator's type.
   std::vector<Path> shorter = paths;
   for (Path& path : shorter)

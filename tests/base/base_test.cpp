@@ -17,6 +17,23 @@ namespace {
 
 namespace fs = std::filesystem;
 
+TEST(File, WhetherItCanBeWrittenIsFoundOutWithoutTrace) {
+  const TemporaryFolder folder;
+  const std::filesystem::path file = folder.path() / "out.bin", deep = folder.path() / "a" / "b";
+  require_writable(file);
+  require_writable_folder(deep);
+  require_writable_folder(deep / "");
+  EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
+  EXPECT_THROW(require_writable(deep / "out.bin"), Error);
+  EXPECT_THROW(require_writable(folder.path()), Error);
+  EXPECT_THROW(require_writable_folder("/proc/no/such/place"), Error);
+  write_file(file, "x");
+  require_writable(file);
+  EXPECT_EQ(read_text_file(file), "x");
+  EXPECT_THROW(require_writable_folder(file), Error);
+  EXPECT_THROW(require_writable_folder(file / "below"), Error);
+}
+
 TEST(Error, MessagesStayOneLine) {
   try {
     fail("node '{}': no", "a\nb\x1b[31m\x7f \u00fc");

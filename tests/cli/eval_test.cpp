@@ -140,6 +140,10 @@ TEST(Eval, UserErrorsAreOneLine) {
   expect_user_error(run_lithe("eval " + kDigits), "--data or --inputs");
   expect_user_error(run_lithe("eval " + kDigits + kTestDigits + " --limit 0"), "give 1 or more");
   expect_user_error(run_lithe("eval " + kDigits + kTestDigits + " --limit -3"), "--limit");
+  expect_user_error(
+      run_lithe("eval /nowhere.onnx" + kTestDigits + " --report " + (folder.path() / "deep/report").string()),
+      "/nowhere.onnx");
+  EXPECT_TRUE(fs::is_empty(folder.path()));
   expect_user_error(run_lithe("eval " + kDigits + kTestDigits + " --report " + kDigits), "digits.onnx");
   expect_user_error(run_lithe("eval " + kDigits + " --data " + folder.path().string()), "holds no pictures");
   expect_user_error(run_lithe("eval " + kDigits + " --data /nowhere"), "/nowhere: no such file");

@@ -150,6 +150,8 @@ TEST(Plots, ShortLabelsTellLayersApart) {
                           "/model/layer3/layer3.0/downsample/downsample.0/Conv", "/model/fc/Gemm"},
                          24),
             (Names{"layer1.0/conv1", "layer1.1/conv1", "layer3.0/downsample.0", "fc"}));
+  EXPECT_EQ(short_labels({"/layer1/layer1.0/Relu_output_0", "/layer1/layer1.0/Relu_1_output_0", "input"}, 16),
+            (Names{"layer1.0/Relu", "layer1.0/Relu_1", "input"}));
   // Numbers at the end, behind a long common beginning.
   const Names tails =
       short_labels({"backbone_of_the_whole_network_block_11", "backbone_of_the_whole_network_block_12"}, 16);
