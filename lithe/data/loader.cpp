@@ -189,7 +189,7 @@ Feeds bind_inputs(const Graph& graph, const Feeds& inputs) {
       out[required[0]->name] = tensor;
     } else {
       const bool known = std::any_of(graph.inputs.begin(), graph.inputs.end(),
-                                     [&](const ValueInfo& input) { return input.name == name; });
+                                     [&name = name](const ValueInfo& input) { return input.name == name; });
       if (!known) {
         std::string names;
         for (const ValueInfo& input : graph.inputs) names += (names.empty() ? "" : ", ") + input.name;

@@ -74,7 +74,7 @@ class HeaderParser {
     const char quote = text_[at_++];
     const std::size_t end = text_.find(quote, at_);
     if (end == std::string_view::npos) bad("a string does not end");
-    const std::string out(text_.substr(at_, end - at_));
+    std::string out(text_.substr(at_, end - at_));
     at_ = end + 1;
     return out;
   }

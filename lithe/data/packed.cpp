@@ -267,7 +267,7 @@ DatasetPtr open_array(SpecOptions& options) {
         if (key) fail("{}: holds no array '{}'", path.string(), *key);
         return at::Tensor();
       }
-      const at::Tensor tensor = found->second;
+      at::Tensor tensor = found->second;
       inputs.erase(found);
       return tensor;
     };
