@@ -1,0 +1,276 @@
+// `lithe sparsify`: N:M sparse weights.
+#include <filesystem>
+#include <sstream>
+
+#include "cli/data_flags.h"
+#include "cli/sparsify_report.h"
+#include "cli/torch_setup.h"
+#include "cli/verbs.h"
+#include "lithe/base/error.h"
+#include "lithe/graph/onnx.h"
+#include "lithe/sparsify/sparsify.h"
+
+namespace lithe::cli {
+namespace {
+
+constexpr double kScratchRate = 0.1, kTunedRate = 0.02;
+
+struct SparsifyFlags {
+  Invocation call{"sparsify"};
+  PreprocessFlags preprocess;
+  std::string data, val, pattern = "2:4", method = "spre", ragged = "skip", budget, spatial = "measured",
+                         spatial_update, checkpoints, candidates;
+  std::vector<std::string> pattern_for, include, exclude;
+  bool prune_first = false, prune_last = false, prune_depthwise = false, permute = false, faithful = false,
+       from_scratch = false, dry_run = false, flip = false, decay_all = false;
+  std::int64_t epochs = 30, batch = 128, crop = 0, norm_batches = 40;
+  double rate = 0, weight_decay = 5e-4, warmup = 0, label_smoothing = 0, clip_norm = 0, val_share = 0,
+         decay = 2e-4, branch_gamma = -1, margin = 0, distil = 0, temperature = 4;
+};
+
+SparsifyOptions options_of(const SparsifyFlags& flags, const Preprocess& preprocess, at::Device device) {
+  SparsifyOptions options;
+  options.method = flags.method == "magnitude" ? SparsifyMethod::Magnitude
+                   : flags.method == "asp"     ? SparsifyMethod::Asp
+                   : flags.method == "sr-ste"  ? SparsifyMethod::SrSte
+                                               : SparsifyMethod::SpRe;
+  options.layers = {.pattern = parse_sparsity(flags.pattern),
+                    .ragged = flags.ragged == "pad"     ? Ragged::Pad
+                              : flags.ragged == "error" ? Ragged::Error
+                                                        : Ragged::Skip,
+                    .prune_first = flags.prune_first,
+                    .prune_last = flags.prune_last,
+                    .prune_depthwise = flags.prune_depthwise,
+                    .include = flags.include,
+                    .exclude = flags.exclude};
+  for (const std::string& rule : flags.pattern_for)
+    options.layers.pattern_for.push_back(parse_pattern_rule(rule));
+  if (!flags.budget.empty()) options.budget = parse_budget(flags.budget);
+  if (!flags.candidates.empty()) {
+    options.choose.candidates.clear();
+    std::stringstream parts(flags.candidates);
+    for (std::string part; std::getline(parts, part, ',');)
+      options.choose.candidates.push_back(parse_sparsity(part));
+  }
+  options.permute = flags.permute;
+  options.decay = flags.decay;
+  options.faithful = flags.faithful;
+  if (flags.branch_gamma >= 0) options.branch_gamma = flags.branch_gamma;
+  if (!flags.spatial_update.empty())
+    options.spatial_update = flags.spatial_update == "step"    ? SpatialUpdate::Step
+                             : flags.spatial_update == "epoch" ? SpatialUpdate::Epoch
+                                                               : SpatialUpdate::Never;
+  options.spatial_margin = flags.margin;
+  options.spatial = flags.spatial == "everywhere" ? SpatialChoice::Everywhere
+                    : flags.spatial == "inverted" ? SpatialChoice::Inverted
+                                                  : SpatialChoice::Measured;
+  options.from_scratch = flags.from_scratch;
+  options.distillation = flags.distil;
+  options.temperature = flags.temperature;
+  options.norm_batches = flags.norm_batches;
+
+  TrainOptions& train = options.train;
+  train.epochs = flags.epochs;
+  train.batch = flags.batch;
+  train.learning_rate = flags.rate > 0 ? flags.rate : flags.from_scratch ? kScratchRate : kTunedRate;
+  train.weight_decay = flags.weight_decay;
+  train.decay_all = flags.decay_all;
+  train.warmup_epochs = flags.warmup;
+  train.label_smoothing = flags.label_smoothing;
+  train.clip_norm = flags.clip_norm;
+  train.augmentation.flip = flags.flip;
+  train.augmentation.padded_crop = flags.crop;
+  train.validation_share = flags.val_share;
+  train.preprocess = preprocess;
+  train.seed = flags.call.options.seed;
+  train.threads = flags.call.threads();
+  train.device = device;
+  train.checkpoints = flags.checkpoints;
+  train.resume = flags.call.options.resume;
+  options.choose.batch = std::min<std::int64_t>(flags.batch, 128);
+  options.choose.threads = train.threads;
+  options.choose.seed = train.seed;
+  return options;
+}
+
+RunBatch runner(Executor& executor) {
+  return [&executor](const Feeds& feeds) { return executor.run(feeds); };
+}
+
+void show_plan(SparsifyFlags& flags, const Graph& model, const SparsifyOptions& options) {
+  const std::vector<SparseLayer> layers = plan_sparsity(model, options);
+  flags.call.say("{}", plan_table(layers));
+  if (options.budget)
+    flags.call.say("note: the budget chooses the patterns by measuring, which a dry run does not");
+  const json plan = plan_json(layers);
+  flags.call.finish({{"layers", plan}, {"units", plan}, {"groups", json::array()}});
+}
+
+void run_sparsify(SparsifyFlags& flags) {
+  Invocation& call = flags.call;
+  const at::Device device = set_up_torch(call);
+  const Graph model = read_onnx(call.options.model);
+  const Preprocess preprocess = preprocess_for(call.options.model, model, flags.preprocess);
+  SparsifyOptions options = options_of(flags, preprocess, device);
+  if (flags.dry_run) return show_plan(flags, model, options);
+  if (call.options.output.empty()) fail("sparsify needs -o FILE for the result (or --dry-run)");
+  if (call.options.resume && flags.checkpoints.empty())
+    fail("--resume needs --checkpoints DIR, where the earlier run wrote them");
+  if (flags.data.empty() && options.method != SparsifyMethod::Magnitude)
+    fail("--method {} trains and needs --data; without data there is --method magnitude", flags.method);
+  call.check_outputs();
+  const std::int64_t limit = call.options.limit;
+  const auto open = [&](const std::string& spec) -> DatasetPtr {
+    if (spec.empty()) return nullptr;
+    const DatasetPtr data = open_dataset(spec, preprocess);
+    if (const std::string hint = unused_labels(spec, *data); !hint.empty()) call.warn(hint);
+    return limit > 0 ? seeded_subset(data, limit, call.options.seed) : data;
+  };
+  const DatasetPtr data = open(flags.data), held_out = open(flags.val);
+
+  SparsifySummary summary{.model = call.options.model, .options = options};
+  const EvaluateOptions scoring{.batch = std::min<std::int64_t>(flags.batch, 128),
+                                .threads = call.threads(),
+                                .seed = call.options.seed,
+                                .preprocess = preprocess,
+                                .progress = &call.progress()};
+  const auto score = [&](const Graph& graph, const RunBatch& against) {
+    const at::NoGradGuard no_grad;
+    Executor executor(graph, {.device = device});
+    return evaluate(graph, runner(executor), held_out, scoring, against);
+  };
+  if (held_out) summary.before = score(model, {});
+  Sparsified result = sparsify(model, data, options, call.progress());
+  keep_preprocess(result.graph, preprocess);
+  if (held_out) {
+    Executor dense(model, {.device = device});
+    summary.after = score(result.graph, runner(dense));
+  }
+
+  write_onnx(result.graph, call.options.output);  // after all that can fail for the user's reasons
+  summary.bytes_before = static_cast<std::int64_t>(std::filesystem::file_size(call.options.model));
+  summary.bytes_after = static_cast<std::int64_t>(std::filesystem::file_size(call.options.output));
+  std::vector<std::string> files{call.options.output};
+  const json object = result_json(result, summary);
+  if (!call.options.report.empty()) {
+    const auto written =
+        write_report(report_of(result, summary), call.envelope(object, files), call.options.report);
+    files.insert(files.end(), written.begin(), written.end());
+  }
+  call.say("{}", layer_table(result));
+  for (const std::string& note : result.notes) call.say("note: {}", note);
+  call.say("\n{}", summary_table(result, summary));
+  for (const std::string& file : files) call.say("wrote {}", file);
+  call.finish(object, files);
+}
+
+void add_pruning_flags(CLI::App& verb, SparsifyFlags& flags) {
+  verb.add_option("--pattern", flags.pattern, "N:M, at most N of M consecutive input channels are kept")
+      ->capture_default_str();
+  verb.add_option("--method", flags.method,
+                  "magnitude: one-shot, no training; asp: one-shot, then train with the mask fixed; sr-ste, "
+                  "spre: learn the masks")
+      ->check(CLI::IsMember({"magnitude", "asp", "sr-ste", "spre"}))
+      ->capture_default_str();
+  verb.add_option(
+      "--pattern-for", flags.pattern_for,
+      "NAMES=N:M or NAMES=dense for layers by name, for example 'layer3/*=1:4'; repeatable, later ones win");
+  verb.add_option("--include", flags.include,
+                  "names of layers to prune although they would stay dense; repeatable");
+  verb.add_option("--exclude", flags.exclude, "names of layers that stay dense; repeatable");
+  verb.add_flag("--prune-first", flags.prune_first, "also prune the first layer");
+  verb.add_flag("--prune-last", flags.prune_last, "also prune the last layer");
+  verb.add_flag("--prune-depthwise", flags.prune_depthwise,
+                "also prune grouped convolutions with fewer than M channels");
+  verb.add_option(
+          "--ragged", flags.ragged,
+          "input channels that M does not divide: leave dense, prune with a short last group, or stop")
+      ->check(CLI::IsMember({"skip", "pad", "error"}))
+      ->capture_default_str();
+  verb.add_option("--budget", flags.budget,
+                  "size=SHARE or macs=SHARE of the dense model: chooses a pattern for every layer");
+  verb.add_option("--candidates", flags.candidates,
+                  "patterns that --budget may choose (default: 2:4,1:4,1:8,1:16)");
+  verb.add_flag("--permute", flags.permute, "reorder channels first, so that masks keep more");
+  verb.add_option("--decay", flags.decay, "of pruned weights (sr-ste, spre)")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  verb.add_flag("--faithful", flags.faithful,
+                "spre as its authors' code: branches start at scale 1, spatial masks change every step");
+  verb.add_option("--branch-gamma", flags.branch_gamma,
+                  "scale at which branches start (default: 0, or 1 with --faithful)")
+      ->check(CLI::NonNegativeNumber);
+  verb.add_option("--spatial-update", flags.spatial_update,
+                  "when spatial masks are measured (default: epoch, or step with --faithful)")
+      ->check(CLI::IsMember({"step", "epoch", "never"}));
+  verb.add_option("--spatial-margin", flags.margin,
+                  "hysteresis of the spatial masks, as a share of the average")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  verb.add_option("--spatial", flags.spatial, "where branches live; everywhere and inverted are controls")
+      ->check(CLI::IsMember({"measured", "everywhere", "inverted"}))
+      ->capture_default_str();
+}
+
+void add_training_flags(CLI::App& verb, SparsifyFlags& flags) {
+  verb.add_option("--epochs", flags.epochs, "of training")
+      ->check(CLI::Range(1, 100000))
+      ->capture_default_str();
+  verb.add_option("--batch", flags.batch, "samples in a step")
+      ->check(CLI::Range(1, 1 << 16))
+      ->capture_default_str();
+  verb.add_option("--lr", flags.rate,
+                  "highest learning rate of the cosine schedule (default: 0.02, or 0.1 with --from-scratch)")
+      ->check(CLI::PositiveNumber);
+  verb.add_option("--weight-decay", flags.weight_decay, "of the weights")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  verb.add_flag("--decay-all", flags.decay_all, "also of batch norms and biases");
+  verb.add_option("--warmup", flags.warmup, "epochs of rising learning rate")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  verb.add_option("--label-smoothing", flags.label_smoothing, "share of the label spread over all classes")
+      ->check(CLI::Range(0.0, 0.99))
+      ->capture_default_str();
+  verb.add_option("--clip-norm", flags.clip_norm, "bound of the gradient's norm; 0: none")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  verb.add_flag("--flip", flags.flip, "augmentation: mirror images at random");
+  verb.add_option("--padded-crop", flags.crop, "augmentation: shift by up to so many pixels")
+      ->check(CLI::Range(0, 256))
+      ->capture_default_str();
+  verb.add_flag("--from-scratch", flags.from_scratch,
+                "draw all weights anew instead of starting from the model's");
+  verb.add_option("--distil", flags.distil, "weight of the dense model as teacher, 0 to 1")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  verb.add_option("--temperature", flags.temperature, "of the distillation")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  verb.add_option("--val-share", flags.val_share,
+                  "share of the training data that chooses the best epoch; 0: the last is taken")
+      ->check(CLI::Range(0.0, 0.9))
+      ->capture_default_str();
+  verb.add_option("--norm-batches", flags.norm_batches, "batches to re-estimate batch norms on")
+      ->check(CLI::Range(1, 100000))
+      ->capture_default_str();
+  verb.add_option("--checkpoints", flags.checkpoints, "folder for checkpoints, from which --resume goes on");
+}
+
+}  // namespace
+
+void add_sparsify(CLI::App& app) {
+  auto flags = std::make_shared<SparsifyFlags>();
+  CLI::App* verb = app.add_subcommand("sparsify", summary_of("sparsify"));
+  flags->call.add_flags(*verb,
+                        {Flag::Output, Flag::Seed, Flag::Threads, Flag::Device, Flag::Limit, Flag::Resume});
+  verb->add_option("--data", flags->data, std::string("labelled data to train on: ") + kDataHelp);
+  verb->add_option("--val", flags->val, "held-out data to measure the accuracy on, before and after");
+  add_pruning_flags(*verb, *flags);
+  add_training_flags(*verb, *flags);
+  verb->add_flag("--dry-run", flags->dry_run, "show which layers would be pruned, and stop");
+  add_preprocess_flags(*verb, flags->preprocess);
+  verb->callback([flags] { run_sparsify(*flags); });
+}
+
+}  // namespace lithe::cli

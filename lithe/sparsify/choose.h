@@ -1,0 +1,53 @@
+// A pattern for every layer under a budget.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "lithe/base/progress.h"
+#include "lithe/data/dataset.h"
+#include "lithe/sparsify/layers.h"
+
+namespace lithe {
+
+/// What may remain of all layers together, dense ones included.
+struct Budget {
+  enum class Of { Weights, Macs } of = Of::Weights;
+  double share = 1;  // 0..1
+};
+
+/// "size=0.3" or "macs=0.25". Throws Error(Input).
+Budget parse_budget(const std::string& text);
+
+struct ChooseOptions {
+  std::vector<SparsityPattern> candidates{{2, 4}, {1, 4}, {1, 8}, {1, 16}};
+  std::int64_t samples = 512;     // to measure the loss on
+  std::int64_t norm_batches = 4;  // to re-estimate batch norms on before
+  std::int64_t batch = 64;
+  int threads = 2;
+  std::uint64_t seed = 0;
+};
+
+/// What one pattern on one layer alone does to the network.
+struct Sensitivity {
+  std::size_t layer = 0;  // index
+  SparsityPattern pattern;
+  double harm = 0;  // increase of the loss; without labels, energy of the output's error over its own
+};
+
+/// Masks one layer at a time by magnitude, re-estimates batch norms, and scores. Layers without a pattern are
+/// left out, and so are candidates that do not divide a layer's input channels. The score is the
+/// cross-entropy for labelled classification.
+std::vector<Sensitivity> measure_sensitivity(const Graph& graph, const std::vector<SparseLayer>& layers,
+                                             const DatasetPtr& data, const ChooseOptions& options,
+                                             Progress& progress);
+
+/// Starts with dense layers and again and again takes the step (one layer to a sparser pattern) of least harm
+/// for what it saves, until the budget holds; layers that stay dense get `dense_reason`. Throws Error(Input),
+/// naming what can be reached, if the sparsest candidates do not meet the budget, or if it is of MACs that
+/// are not known.
+void choose_patterns(std::vector<SparseLayer>& layers, const std::vector<Sensitivity>& sensitivities,
+                     const Budget& budget);
+
+}  // namespace lithe

@@ -1,0 +1,29 @@
+// From the graph that learnt to an ordinary one: one kernel a layer, literal zeros, standard operators.
+#pragma once
+
+#include "lithe/data/dataset.h"
+#include "lithe/sparsify/masked_graph.h"
+
+namespace lithe {
+
+/// `learnt` is `masked.graph` with other constants. For a layer with a branch
+///   K[o] = a1 (W B)[o] + a2 (V B S)[o],  b[o] = beta1 - a1 mean1 + beta2 - a2 mean2 (+ a1 bias),
+/// a = gamma / sqrt(var + eps), with the stored S and the mask B of the final W; norms that were inserted are
+/// folded alike; other layers get W B and keep their norms. Computed in double and rounded once; pruned
+/// weights are +0. A branch whose S is empty adds only its shift. The result holds no `lithe` node, and the
+/// pattern of every layer stands in its metadata under "lithe.sparsity", as JSON
+/// [{"layer", "weight", "pattern", "axis", "checksum"}].
+Graph fold_masks(const MaskedGraph& masked, const Graph& learnt);
+
+/// Largest difference of the first output between two graphs over samples of the data, relative to its
+/// largest magnitude (or 1 if that is smaller). Without data, on random inputs.
+double fold_difference(const Graph& learnt, const Graph& folded, const DatasetPtr& data,
+                       std::int64_t samples = 32);
+
+/// Throws Error(Input) naming the tensor if a weight of the folded graph breaks the pattern of its layer.
+void check_patterns(const Graph& folded, const std::vector<MaskedLayer>& layers);
+
+/// 64-bit FNV-1a of the bytes, in hexadecimal.
+std::string checksum(const TensorData& data);
+
+}  // namespace lithe

@@ -1,0 +1,139 @@
+#include "lithe/sparsify/learn.h"
+
+#include <algorithm>
+
+#include "lithe/base/error.h"
+#include "lithe/ops/registry.h"
+
+namespace lithe {
+namespace {
+
+TensorData data_of(Executor& executor, const std::string& constant) {
+  return to_tensor_data(executor.constant(constant).detach());
+}
+
+at::Tensor as_bytes(const std::vector<std::uint8_t>& mask) {
+  return at::tensor(at::ArrayRef<std::uint8_t>(mask), at::kByte);
+}
+
+std::vector<std::uint8_t> from_bytes(const at::Tensor& tensor) {
+  const at::Tensor bytes = tensor.to(at::kCPU, at::kByte).contiguous();
+  return {bytes.data_ptr<std::uint8_t>(), bytes.data_ptr<std::uint8_t>() + bytes.numel()};
+}
+
+std::int64_t differing(const std::vector<std::uint8_t>& a, const std::vector<std::uint8_t>& b) {
+  std::int64_t count = 0;
+  for (std::size_t i = 0; i < a.size() && i < b.size(); ++i) count += a[i] != b[i] ? 1 : 0;
+  return count;
+}
+
+}  // namespace
+
+ReestimateOptions reestimate_options(const TrainOptions& training, std::int64_t batches) {
+  return {.batches = batches,
+          .batch = training.batch,
+          .threads = training.threads,
+          .seed = training.seed,
+          .collective = training.collective};
+}
+
+MaskHooks::MaskHooks(const MaskedGraph& masked, const MaskTraining& options, const TrainOptions& training)
+    : masked_(masked),
+      options_(options),
+      reestimate_(reestimate_options(training, options.norm_batches)),
+      spatial_(masked.layers.size()),
+      weights_(masked.layers.size()) {}
+
+std::vector<std::uint8_t> MaskHooks::weight_mask(Executor& executor, const MaskedLayer& layer) const {
+  return mask_of(data_of(executor, layer.layer.weight), layer.layer);
+}
+
+void MaskHooks::before_training(Executor& executor) {
+  for (std::size_t i = 0; i < masked_.layers.size(); ++i) {
+    const MaskedLayer& layer = masked_.layers[i];
+    if (layer.has_branch()) {
+      const at::Tensor mask = executor.constant(layer.spatial_mask);
+      if (spatial_[i].empty())
+        spatial_[i] = from_bytes(mask.reshape({-1}));
+      else  // of a checkpoint
+        executor.set_constant(layer.spatial_mask, as_bytes(spatial_[i]).to(mask.options()).view_as(mask));
+    }
+    if (weights_[i].empty() && masked_.options.mode != MaskMode::Fixed)
+      weights_[i] = weight_mask(executor, layer);
+  }
+}
+
+void MaskHooks::before_step(Executor& executor, std::int64_t /*epoch*/, std::int64_t step) {
+  if (options_.update == SpatialUpdate::Step || (options_.update == SpatialUpdate::Epoch && step == 0))
+    refresh(executor);
+}
+
+void MaskHooks::refresh(Executor& executor) {
+  for (std::size_t i = 0; i < masked_.layers.size(); ++i) {
+    const MaskedLayer& layer = masked_.layers[i];
+    if (!layer.has_branch()) continue;
+    auto mask = spatial_mask_of(data_of(executor, layer.layer.weight), layer.layer, masked_.options.spatial,
+                                options_.margin, spatial_[i]);
+    spatial_flips_ += differing(mask, spatial_[i]);
+    spatial_asked_ += static_cast<std::int64_t>(mask.size());
+    if (mask == spatial_[i]) continue;
+    const at::Tensor old = executor.constant(layer.spatial_mask);
+    executor.set_constant(layer.spatial_mask, as_bytes(mask).to(old.options()).view_as(old));
+    spatial_[i] = std::move(mask);
+  }
+}
+
+void MaskHooks::before_evaluation(Executor& executor, const DatasetPtr& data) {
+  reestimate_batch_norm(executor, data, reestimate_);
+}
+
+std::map<std::string, double> MaskHooks::epoch_numbers(Executor& executor, std::int64_t /*epoch*/) {
+  std::map<std::string, double> numbers;
+  std::int64_t flips = 0, all = 0;
+  for (std::size_t i = 0; i < masked_.layers.size(); ++i) {
+    if (weights_[i].empty()) continue;
+    auto mask = weight_mask(executor, masked_.layers[i]);
+    flips += differing(mask, weights_[i]);
+    all += static_cast<std::int64_t>(mask.size());
+    weights_[i] = std::move(mask);
+  }
+  if (all > 0) numbers["mask_flips"] = static_cast<double>(flips) / static_cast<double>(all);
+  if (spatial_asked_ > 0)
+    numbers["spatial_flips"] = static_cast<double>(spatial_flips_) / static_cast<double>(spatial_asked_);
+  spatial_flips_ = spatial_asked_ = 0;
+  return numbers;
+}
+
+std::map<std::string, at::Tensor> MaskHooks::state() const {
+  std::map<std::string, at::Tensor> state;
+  for (std::size_t i = 0; i < masked_.layers.size(); ++i) {
+    const std::string& name = masked_.layers[i].layer.name;
+    if (!spatial_[i].empty()) state["spatial/" + name] = as_bytes(spatial_[i]);
+    if (!weights_[i].empty()) state["weights/" + name] = as_bytes(weights_[i]);
+  }
+  state["spatial_counts"] = at::tensor({spatial_flips_, spatial_asked_}, at::kLong);
+  return state;
+}
+
+void MaskHooks::load_state(const std::map<std::string, at::Tensor>& state) {
+  const auto take = [&](const std::string& key, std::size_t size, std::vector<std::uint8_t>& into) {
+    const auto found = state.find(key);
+    if (found == state.end()) return;
+    if (found->second.numel() != static_cast<std::int64_t>(size))
+      fail("the checkpoint's mask '{}' has {} elements, the model's {}; it is of another model", key,
+           found->second.numel(), size);
+    into = from_bytes(found->second);
+  };
+  for (std::size_t i = 0; i < masked_.layers.size(); ++i) {
+    const SparseLayer& layer = masked_.layers[i].layer;
+    take("spatial/" + layer.name, static_cast<std::size_t>(layer.groups.inner), spatial_[i]);
+    take("weights/" + layer.name, static_cast<std::size_t>(layer.groups.count()), weights_[i]);
+  }
+  if (const auto counts = state.find("spatial_counts");
+      counts != state.end() && counts->second.numel() == 2) {
+    spatial_flips_ = counts->second[0].item<std::int64_t>();
+    spatial_asked_ = counts->second[1].item<std::int64_t>();
+  }
+}
+
+}  // namespace lithe

@@ -1,0 +1,53 @@
+// Training under masks.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "lithe/sparsify/masked_graph.h"
+#include "lithe/train/batch_norm.h"
+#include "lithe/train/train.h"
+
+namespace lithe {
+
+/// When the spatial masks are measured again.
+enum class SpatialUpdate { Step, Epoch, Never };
+
+struct MaskTraining {
+  SpatialUpdate update = SpatialUpdate::Epoch;
+  /// A position changes only if it keeps this share more or less than the average (hysteresis); 0: always.
+  double margin = 0;
+  std::int64_t norm_batches = 40;  // to re-estimate batch norms on, before every evaluation
+};
+
+/// Keeps the spatial masks up to date, re-estimates batch norms under frozen masks before every evaluation,
+/// and reports by epoch the share of weight masks (`mask_flips`) and of kernel positions (`spatial_flips`)
+/// that changed.
+class MaskHooks : public TrainHooks {
+ public:
+  MaskHooks(const MaskedGraph& masked, const MaskTraining& options, const TrainOptions& training);
+
+  void before_training(Executor& executor) override;
+  void before_step(Executor& executor, std::int64_t epoch, std::int64_t step) override;
+  void before_evaluation(Executor& executor, const DatasetPtr& data) override;
+  std::map<std::string, double> epoch_numbers(Executor& executor, std::int64_t epoch) override;
+  std::map<std::string, at::Tensor> state() const override;
+  void load_state(const std::map<std::string, at::Tensor>& state) override;
+
+ private:
+  void refresh(Executor& executor);
+  std::vector<std::uint8_t> weight_mask(Executor& executor, const MaskedLayer& layer) const;
+
+  const MaskedGraph& masked_;
+  MaskTraining options_;
+  ReestimateOptions reestimate_;
+  std::vector<std::vector<std::uint8_t>> spatial_, weights_;  // by layer; masks as last seen
+  std::int64_t spatial_flips_ = 0, spatial_asked_ = 0;        // in this epoch
+};
+
+/// Options for `reestimate_batch_norm` that go with the training options.
+ReestimateOptions reestimate_options(const TrainOptions& training, std::int64_t batches);
+
+}  // namespace lithe

@@ -1,0 +1,172 @@
+#include "lithe/sparsify/sparsify.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "lithe/base/error.h"
+#include "lithe/kernels/magnitude_mask.h"
+#include "lithe/kernels/spatial_sparsity.h"
+#include "lithe/train/initialise.h"
+
+namespace lithe {
+namespace {
+
+constexpr double kCollapse = 0.25;  // one-shot masks at this density or below leave nothing that works
+
+MaskOptions mask_options(const SparsifyOptions& options) {
+  MaskOptions masks{.decay = options.decay, .spatial = options.spatial, .seed = options.train.seed};
+  const bool trains_masks = options.method == SparsifyMethod::SrSte || options.method == SparsifyMethod::SpRe;
+  masks.mode = trains_masks ? MaskMode::Refined : MaskMode::Fixed;
+  masks.branches = options.method == SparsifyMethod::SpRe;
+  masks.branch_gamma = options.branch_gamma.value_or(options.faithful ? 1.0 : 0.0);
+  return masks;
+}
+
+void warn(std::vector<std::string>& notes, const std::vector<SparseLayer>& layers,
+          const SparsifyOptions& options, bool data) {
+  if (options.method == SparsifyMethod::Magnitude) {
+    const auto sparse = std::find_if(layers.begin(), layers.end(), [](const SparseLayer& layer) {
+      return layer.pattern && layer.density() <= kCollapse;
+    });
+    if (sparse != layers.end())
+      notes.push_back(
+          fmt::format("magnitude pruning at {}:{} without retraining usually falls to chance; use --method "
+                      "asp, sr-ste or spre",
+                      sparse->pattern->kept, sparse->pattern->group));
+    if (!data)
+      notes.push_back(
+          "no data were given: batch norms keep the statistics of the dense model, which costs accuracy");
+  }
+  for (const SparseLayer& layer : layers)
+    if (layer.pattern && layer.groups.channels % layer.pattern->group != 0)
+      notes.push_back(
+          fmt::format("layer '{}': the last group of {} input channels is short and keeps at most {}",
+                      layer.name, layer.groups.channels, layer.pattern->kept));
+}
+
+double kept_magnitude(const TensorData& weight, const SparseLayer& layer) {
+  const std::vector<double> values = weight.to_doubles();
+  const auto mask = mask_of(weight, layer);
+  double all = 0, kept = 0;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    all += std::abs(values[i]);
+    kept += mask[i] != 0 ? std::abs(values[i]) : 0;
+  }
+  return all > 0 ? kept / all : 1;
+}
+
+std::optional<SpatialSparsity> spatial_of(const TensorData& latent, const SparseLayer& layer) {
+  const std::vector<std::int64_t> kernel = layer.kernel();
+  if (!layer.pattern || layer.op != "Conv" || layer.groups.inner < 2) return std::nullopt;
+  const std::vector<float> values = latent.to_floats();
+  std::vector<std::int64_t> kept(static_cast<std::size_t>(layer.groups.inner));
+  spatial_counts(values.data(), layer.groups, layer.pattern->kept, layer.pattern->group, kept.data());
+  return spatial_sparsity(kept, layer.groups, kernel);
+}
+
+/// Constants of `from` into the graph of the same names.
+void take_constants(Graph& into, const Graph& from) {
+  for (auto& [name, data] : into.constants)
+    if (const TensorData* learnt = from.constant(name)) data = *learnt;
+}
+
+}  // namespace
+
+std::vector<SparseLayer> plan_sparsity(const Graph& model, const SparsifyOptions& options) {
+  Graph graph = model;
+  adopt_constants(graph);
+  return find_sparse_layers(graph, options.layers);
+}
+
+Sparsified sparsify(const Graph& model, const DatasetPtr& data, const SparsifyOptions& options,
+                    Progress& progress) {
+  const bool trains = options.method != SparsifyMethod::Magnitude;
+  if (trains && !data) fail("this method trains and needs data; give --data, or use --method magnitude");
+  if (options.budget && !data) fail("a budget needs data to measure how sensitive layers are; give --data");
+  Sparsified result;
+  Graph graph = model;
+  adopt_constants(graph);
+  if (options.from_scratch) initialise(graph, options.train.seed);
+  std::vector<SparseLayer> layers = find_sparse_layers(graph, options.layers);
+  if (options.budget) {
+    result.sensitivities = measure_sensitivity(graph, layers, data, options.choose, progress);
+    choose_patterns(layers, result.sensitivities, *options.budget);
+  }
+  if (options.permute) {
+    result.permuted = permute_channels(graph, layers, options.permutation);
+    if (result.permuted.empty())
+      result.notes.push_back(
+          "no channels could be permuted: the layers that make and read them are not tied by simple nodes");
+  }
+  warn(result.notes, layers, options, data != nullptr);
+
+  std::vector<double> magnitude;
+  for (const SparseLayer& layer : layers)
+    magnitude.push_back(layer.dense_reason.empty() ? kept_magnitude(graph.constants.at(layer.weight), layer)
+                                                   : 1.0);
+  std::vector<std::string> inserted;
+  if (data)
+    inserted = insert_batch_norms(graph, layers, data, options.norm_samples,
+                                  std::min<std::int64_t>(options.train.batch, 64));
+  if (!inserted.empty())
+    result.notes.push_back(fmt::format(
+        "{} convolutions without a batch norm got one for the time of the work; it is folded again",
+        inserted.size()));
+  result.masked = insert_masks(graph, layers, mask_options(options), inserted);
+  if (options.method == SparsifyMethod::SpRe &&
+      std::none_of(result.masked.layers.begin(), result.masked.layers.end(),
+                   [](const MaskedLayer& one) { return one.has_branch(); }))
+    result.notes.push_back("no pruned layer has a kernel of more than one position: spre is sr-ste here");
+
+  Graph learnt = result.masked.graph;
+  TrainOptions training = options.train;
+  if (trains) {
+    if (options.distillation > 0)
+      training.distillation = {std::make_shared<const Graph>(model), options.temperature,
+                               options.distillation};
+    const auto report = training.on_note;
+    training.on_note = [&](const std::string& note) {
+      result.notes.push_back(note);
+      if (report) report(note);
+    };
+    const MaskTraining schedule{.update = options.spatial_update.value_or(
+                                    options.faithful ? SpatialUpdate::Step : SpatialUpdate::Epoch),
+                                .margin = options.spatial_margin,
+                                .norm_batches = options.norm_batches};
+    MaskHooks hooks(result.masked, schedule, training);
+    TrainResult trained = train(learnt, data, training, progress, &hooks);
+    result.history = std::move(trained.history);
+    result.best_epoch = trained.best_epoch;
+    learnt = std::move(trained.best);
+  }
+  if (data) {
+    Executor executor(learnt, {.device = training.device});
+    reestimate_batch_norm(executor, data, reestimate_options(training, options.norm_batches));
+    executor.store_constants(learnt);
+  }
+  take_constants(result.masked.graph, learnt);
+
+  result.graph = fold_masks(result.masked, learnt);
+  result.fold_difference = fold_difference(learnt, result.graph, data);
+  if (!(result.fold_difference <= options.tolerance))
+    fail("folding would change the output by {:.2g} of its scale, more than {:.2g}; nothing is written",
+         result.fold_difference, options.tolerance);
+  check_patterns(result.graph, result.masked.layers);
+
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    SparsifiedLayer one{.layer = layers[i], .kept_magnitude = magnitude[i]};
+    const TensorData& weight = result.graph.constants.at(layers[i].weight);
+    const std::vector<float> values = weight.to_floats();
+    one.weights = weight.count();
+    one.nonzero = std::count_if(values.begin(), values.end(), [](float v) { return v != 0; });
+    one.spatial = spatial_of(learnt.constants.at(layers[i].weight), layers[i]);
+    for (const MaskedLayer& masked : result.masked.layers)
+      if (masked.layer.name == layers[i].name && masked.has_branch())
+        for (const double bit : learnt.constants.at(masked.spatial_mask).to_doubles())
+          one.branch.push_back(bit != 0 ? 1 : 0);
+    result.layers.push_back(std::move(one));
+  }
+  return result;
+}
+
+}  // namespace lithe
