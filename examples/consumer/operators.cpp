@@ -1,4 +1,5 @@
-// A program outside of Lithe that uses it: prints the operators of an ONNX file and counts its parameters.
+// A program outside of Lithe that reads a model: prints the operators of an ONNX file and counts its
+// parameters.
 #include <cstdio>
 #include <map>
 
@@ -15,6 +16,6 @@ int main(int argc, char** argv) try {
     if (lithe::is_float(constant.dtype())) parameters += constant.count();
   std::printf("%lld parameters\n", parameters);
 } catch (const lithe::Error& error) {
-  std::fprintf(stderr, "consumer: %s\n", error.what());
+  std::fprintf(stderr, "operators: %s\n", error.what());
   return 2;
 }
