@@ -112,10 +112,17 @@ INSTANTIATE_TEST_SUITE_P(
                     SearchCase{false, 3, MseSearch::Shrink, 0.514285684, 2, -1, 2.6, 0.00625840202},
                     SearchCase{false, 4, MseSearch::Shrink, 0.2376, 4, -0.99, 2.574, 0.000897358055},
                     SearchCase{true, 2, MseSearch::Shrink, 1.01333332, 0, 0, 3.04, 0.0246822182},
+                    SearchCase{true, 3, MseSearch::Shrink, 0.45714286, 0, 0, 3.2, -1},
                     SearchCase{true, 4, MseSearch::Shrink, 0.213333338, 0, 0, 3.2, -1},
+                    SearchCase{true, 8, MseSearch::Shrink, 0.0125490194, 0, 0, 3.2, -1},
                     SearchCase{false, 2, MseSearch::Grid, 1.02, 1, -1.02, 2.04, -1},
                     SearchCase{false, 4, MseSearch::Grid, 0.237599984, 4, -0.9504, 2.6136, -1},
-                    SearchCase{true, 2, MseSearch::Grid, 1.01333344, 0, 0, 3.04, -1}));
+                    SearchCase{false, 3, MseSearch::Grid, 0.514285684, 2, -1.02857137, 2.57142842,
+                               0.00625840202},
+                    SearchCase{true, 2, MseSearch::Grid, 1.01333344, 0, 0, 3.04, -1},
+                    SearchCase{true, 3, MseSearch::Grid, 0.45714286, 0, 0, 3.2, -1},
+                    SearchCase{true, 4, MseSearch::Grid, 0.213333338, 0, 0, 3.2, -1},
+                    SearchCase{true, 8, MseSearch::Grid, 0.0125490194, 0, 0, 3.2, -1}));
 
 TEST(Quantizer, MinMaxErrorsAreTheGoldenOnes) {
   const auto error = [](const at::Tensor& x, int bits) {
