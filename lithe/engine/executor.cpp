@@ -323,7 +323,7 @@ void Executor::store_constants(Graph& graph) const {
       found->second = data;
       continue;
     }
-    const auto node = std::find_if(graph.nodes.begin(), graph.nodes.end(), [&](const Node& one) {
+    const auto node = std::find_if(graph.nodes.begin(), graph.nodes.end(), [&name = name](const Node& one) {
       return one.is("Constant") && one.output(0) == name;
     });
     if (node == graph.nodes.end()) fail("the graph '{}' has no constant '{}'", graph.name, name);
