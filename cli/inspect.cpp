@@ -2,6 +2,7 @@
 #include <memory>
 
 #include "cli/inspect_report.h"
+#include "cli/inspect_sparsity.h"
 #include "cli/verb.h"
 #include "cli/verbs.h"
 #include "lithe/base/error.h"
@@ -15,6 +16,7 @@ struct InspectFlags {
   Invocation call{"inspect"};
   std::vector<std::string> shapes;
   std::string sparsity;
+  bool spatial = false;
 };
 
 std::string format_count(const json& value) {
@@ -107,6 +109,8 @@ void show(Invocation& call, const json& result) {
   call.say("activations, peak   {}", format_memory(result.at("activation_bytes")));
   call.say("activations, sum    {}", format_memory(result.at("activation_bytes_sum")));
   if (result.contains("note")) call.say("note: {}", result.at("note").get<std::string>());
+  if (result.contains("spatial_sparsity"))
+    call.say("\n{}", spatial_sparsity_table(result.at("spatial_sparsity")));
   if (!result.contains("pattern")) return;
   if (const Rows rows = violation_rows(result); !rows.empty())
     call.say("\n{}", format_table(kViolationHeader, rows));
@@ -146,6 +150,7 @@ std::vector<std::string> write(const Invocation& call, const json& result) {
       report.add(table("Weights that break " + result.at("pattern").get<std::string>(), kViolationHeader,
                        std::move(rows), 1));
   }
+  if (result.contains("spatial_sparsity")) add_spatial_sparsity(report, result.at("spatial_sparsity"));
   return write_report(report, call.envelope(result), call.options.report);
 }
 
@@ -157,7 +162,10 @@ void run_inspect(InspectFlags& flags) {
   Graph graph = read_onnx(call.options.model);
   json result;
   try {
+    json spatial;
+    if (flags.spatial) spatial = spatial_sparsity_json(graph);
     result = inspect_model(std::move(graph), options);
+    if (flags.spatial) result["spatial_sparsity"] = std::move(spatial);
   } catch (const Error& error) {
     throw Error(error.kind(), call.options.model + ": " + error.what());
   }
@@ -176,6 +184,8 @@ void add_inspect(CLI::App& app) {
                    "NAME=1,3,224,224: shape of an input (a free first dimension is 1)");
   verb->add_option("--check-sparsity", flags->sparsity,
                    "N:M: which weights keep more than N of M in a group");
+  verb->add_flag("--spatial-sparsity", flags->spatial,
+                 "how magnitude pruning would spread over the positions of convolution kernels");
   verb->add_flag("--list-operators")->description("instead of a model: the operators that Lithe runs");
   verb->callback([flags] { run_inspect(*flags); });
 }

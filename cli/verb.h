@@ -99,5 +99,6 @@ void add_list_operators(CLI::App&);  // inspect --list-operators, which needs th
 void add_eval(CLI::App&);
 void add_verify(CLI::App&);
 void add_quantize(CLI::App&);
+void add_sparsify(CLI::App&);
 
 }  // namespace lithe::cli
