@@ -1,6 +1,8 @@
 #include <map>
 #include <set>
 
+#include <fmt/format.h>
+
 #include "lithe/engine/executor.h"
 #include "lithe/engine/program.h"
 
