@@ -1,6 +1,6 @@
-// Included first where clang checks sources against LibTorch 1.13 (the lint preset). Its headers hold vectors of
-// types that are not complete yet, which the constexpr vector of libstdc++ 12 does not forgive with clang 14: here
-// the vector is made an ordinary one, as before C++20. Nothing that is compiled so is ever run.
+// Included first where clang checks sources against LibTorch 1.13 (the lint preset). Its headers hold vectors
+// of types that are not complete yet, which the constexpr vector of libstdc++ 12 does not forgive with clang
+// 14: here the vector is made an ordinary one, as before C++20. Nothing that is compiled so is ever run.
 #pragma once
 
 #include <memory>
