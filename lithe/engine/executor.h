@@ -25,8 +25,8 @@ struct ExecutorOptions {
   // Where no gradient is asked for and nothing observes: evaluate constant parts once, merge chains of nodes
   // into one kernel. Values asked for by `fetch` are always computed; results agree up to rounding.
   bool fuse = true;
-  /// Processes over which batch norms take their statistics in training; nullptr: this one alone. Outlives the
-  /// executor.
+  /// Processes over which batch norms take their statistics in training; nullptr: this one alone. Outlives
+  /// the executor.
   Collective* collective = nullptr;
 };
 
