@@ -47,7 +47,7 @@ SerialBlas::SerialBlas() {
 }
 
 SerialBlas::~SerialBlas() {
-  if (before_ > 1) open_blas().set(before_);
+  if (before_ > 1 && open_blas().set) open_blas().set(before_);
 }
 
 }  // namespace lithe
