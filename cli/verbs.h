@@ -13,6 +13,7 @@ inline constexpr VerbInfo kVerbs[] = {
     {"eval", "measure a model on data: accuracy, loss, PSNR, throughput, agreement with another model"},
     {"verify", "run a model here and in stock ONNX Runtime on the same inputs and compare"},
     {"quantize", "make a model smaller and faster by lower bit-widths"},
+    {"train", "train a network, by name or from an ONNX file, on data"},
     {"sparsify", "make weights sparse, N of every M input channels, by pruning and training"},
 };
 

@@ -1,0 +1,143 @@
+#include "cli/train_report.h"
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <limits>
+
+#include "lithe/train/recipe.h"
+
+namespace lithe::cli {
+namespace {
+
+using Member = std::optional<double> EpochRecord::*;
+
+Series curve(const std::string& name, const TrainResult& result, Member member, double factor) {
+  Series series{.name = name, .x = {}, .y = {}};
+  for (const EpochRecord& record : result.history) {
+    series.x.push_back(static_cast<double>(record.epoch));
+    series.y.push_back((record.*member).value_or(std::numeric_limits<double>::quiet_NaN()) * factor);
+  }
+  return series;
+}
+
+bool any(const TrainResult& result, Member member) {
+  return std::any_of(result.history.begin(), result.history.end(),
+                     [&](const EpochRecord& record) { return (record.*member).has_value(); });
+}
+
+std::string cell(const std::optional<double>& value, double factor, int digits) {
+  return value && std::isfinite(*value) ? fmt::format("{:.{}f}", *value * factor, digits) : "";
+}
+
+/// The record that the returned weights belong to.
+const EpochRecord* best_of(const TrainResult& result) {
+  for (const EpochRecord& record : result.history)
+    if (record.epoch == result.best_epoch) return &record;
+  return nullptr;
+}
+
+void add_plots(Report& report, const TrainResult& result) {
+  Series loss{.name = "training", .x = {}, .y = {}};
+  for (const EpochRecord& record : result.history) {
+    loss.x.push_back(static_cast<double>(record.epoch));
+    loss.y.push_back(record.loss);
+  }
+  std::vector<Series> losses{loss};
+  if (any(result, &EpochRecord::validation_loss))
+    losses.push_back(curve("held out", result, &EpochRecord::validation_loss, 1));
+  report.add(LinePlot{.title = "Loss", .x_label = "epoch", .y_label = "loss", .series = std::move(losses)});
+  std::vector<Series> accuracies;
+  if (any(result, &EpochRecord::train_top1))
+    accuracies.push_back(curve("training, augmented", result, &EpochRecord::train_top1, 100));
+  if (any(result, &EpochRecord::validation_top1))
+    accuracies.push_back(curve("held out", result, &EpochRecord::validation_top1, 100));
+  if (!accuracies.empty())
+    report.add(LinePlot{
+        .title = "Accuracy", .x_label = "epoch", .y_label = "top-1 in %", .series = std::move(accuracies)});
+  if (any(result, &EpochRecord::validation_psnr))
+    report.add(LinePlot{.title = "PSNR",
+                        .x_label = "epoch",
+                        .y_label = "dB",
+                        .series = {curve("held out", result, &EpochRecord::validation_psnr, 1)}});
+  Series rate{.name = "learning rate", .x = loss.x, .y = {}};
+  for (const EpochRecord& record : result.history) rate.y.push_back(record.learning_rate);
+  report.add(
+      LinePlot{.title = "Learning rate", .x_label = "epoch", .y_label = "", .series = {std::move(rate)}});
+}
+
+void add_table(Report& report, const TrainResult& result) {
+  Table table{.title = "Epochs",
+              .columns = {{"epoch", false},
+                          {"learning rate"},
+                          {"loss"},
+                          {"training top-1 %"},
+                          {"held-out loss"},
+                          {"held-out top-1 %"},
+                          {"held-out PSNR dB"},
+                          {"seconds"},
+                          {"images/s"}},
+              .rows = {},
+              .note = ""};
+  for (const EpochRecord& r : result.history)
+    table.rows.push_back({std::to_string(r.epoch), fmt::format("{:.4g}", r.learning_rate),
+                          fmt::format("{:.4f}", r.loss), cell(r.train_top1, 100, 2),
+                          cell(r.validation_loss, 1, 4), cell(r.validation_top1, 100, 2),
+                          cell(r.validation_psnr, 1, 2), fmt::format("{:.1f}", r.seconds),
+                          fmt::format("{:.0f}", r.images_per_second)});
+  report.add(std::move(table));
+}
+
+}  // namespace
+
+std::string epoch_line(const EpochRecord& r, std::int64_t epochs) {
+  std::string line = fmt::format("epoch {:>{}}/{}  lr {:.4g}  loss {:.4f}", r.epoch,
+                                 std::to_string(epochs).size(), epochs, r.learning_rate, r.loss);
+  if (r.train_top1) line += fmt::format("  train {:.2f} %", 100 * *r.train_top1);
+  if (r.validation_top1) line += fmt::format("  held out {:.2f} %", 100 * *r.validation_top1);
+  if (r.validation_loss) line += fmt::format(" (loss {:.4f})", *r.validation_loss);
+  if (r.validation_psnr) line += fmt::format("  held out {:.2f} dB", *r.validation_psnr);
+  for (const auto& [name, value] : r.extra) line += fmt::format("  {} {:.4g}", name, value);
+  return line + fmt::format("  {:.1f} s, {:.0f} images/s", r.seconds, r.images_per_second);
+}
+
+json train_json(const TrainResult& result, const TrainOptions& options, std::int64_t parameters) {
+  json epochs = json::array();
+  for (const EpochRecord& record : result.history) epochs.push_back(to_json(record));
+  const EpochRecord* best = best_of(result);
+  return {{"epochs", epochs},
+          {"complete", result.complete},
+          {"best_epoch", best ? json(best->epoch) : json()},
+          {"best", best ? to_json(*best) : json()},
+          {"parameters", parameters},
+          {"batch", options.batch},
+          {"images_per_second", result.images_per_second},
+          {"notes", result.notes}};
+}
+
+Report train_report(const TrainResult& result, const TrainOptions& options, const std::string& model,
+                    const std::string& data) {
+  Report report{.title = std::filesystem::path(model).filename().string(),
+                .subtitle = "lithe train on " + data,
+                .facts = {},
+                .items = {}};
+  if (const EpochRecord* best = best_of(result)) {
+    if (best->validation_top1)
+      report.facts.push_back({"held-out top-1", fmt::format("{:.2f} %", 100 * *best->validation_top1)});
+    if (best->validation_psnr)
+      report.facts.push_back({"held-out PSNR", fmt::format("{:.2f} dB", *best->validation_psnr)});
+    report.facts.push_back({"best epoch", std::to_string(best->epoch)});
+  }
+  if (!result.history.empty())
+    report.facts.push_back({"training loss", fmt::format("{:.4f}", result.history.back().loss)});
+  report.facts.push_back({"epochs", fmt::format("{} of {}", result.history.size(), options.epochs)});
+  report.facts.push_back({"images a second", fmt::format("{:.0f}", result.images_per_second)});
+  if (!result.history.empty()) {
+    add_plots(report, result);
+    add_table(report, result);
+  }
+  for (const std::string& note : result.notes) report.add(Text{note});
+  return report;
+}
+
+}  // namespace lithe::cli
