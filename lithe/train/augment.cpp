@@ -65,9 +65,7 @@ at::Tensor resized_crop(const at::Tensor& image, std::int64_t height, std::int64
   }
   const at::Tensor part = crop(image, top, left, part_h, part_w, false, preprocess);
   if (part_h == height && part_w == width) return part;
-  return at::_upsample_bilinear2d_aa(part.unsqueeze(0), {height, width}, false, c10::nullopt, c10::nullopt)
-      .squeeze(0)
-      .contiguous();
+  return at::_upsample_bilinear2d_aa(part.unsqueeze(0), {height, width}, false).squeeze(0).contiguous();
 }
 
 /// Brightness, contrast and saturation, each multiplied by a number from 1 - strength to 1 + strength.
