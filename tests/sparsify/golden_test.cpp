@@ -166,13 +166,13 @@ TEST(GoldenStep, GradientsAndStatistics) {
   EXPECT_NEAR(second_scale.grad()[0].item<double>(), 0.2374642409, 1e-8);
   EXPECT_NEAR(second_scale.grad()[1].item<double>(), 0.4559975931, 1e-8);
 
-  // PyTorch blends in the variance over n - 1 samples, ONNX that over n = 32.
+  // PyTorch blends in the variance over n - 1 samples, ONNX that over n = 32; its momentum is a float32.
   const auto population = [](double var) { return 0.9 + (var - 0.9) * 31 / 32; };
   const auto statistics = [&](const Node& one, const Numbers& mean, const Numbers& var) {
     for (int c = 0; c < 2; ++c) {
       const auto i = static_cast<std::size_t>(c);
       EXPECT_NEAR(run.constant(one.input(3))[c].item<double>(), mean[i], 1e-8);
-      EXPECT_NEAR(run.constant(one.input(4))[c].item<double>(), population(var[i]), 1e-8);
+      EXPECT_NEAR(run.constant(one.input(4))[c].item<double>(), population(var[i]), 3e-7);
     }
   };
   statistics(norm, {0.0076687548, -0.0116091183}, {1.4958288886, 1.4076043015});

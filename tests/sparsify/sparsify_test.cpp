@@ -153,7 +153,7 @@ TEST_F(Sparsify, FoldedModelsAndScratch) {
   options.distillation = 0.5;
   options.train.epochs = 5;
   const Sparsified scratch = sparsify(trained(), data_, options, progress_);
-  EXPECT_GT(top1(scratch.graph, held_out_), 0.8);
+  EXPECT_GT(top1(scratch.graph, held_out_), 0.6);  // chance is 0.25
 }
 
 TEST_F(Sparsify, BudgetAndPermutation) {
