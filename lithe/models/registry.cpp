@@ -96,6 +96,7 @@ Graph build_network(std::string_view name, const NetworkOptions& o) {
                       .depth = 6,
                       .heads = 4,
                       .classes = o.classes,
+                      .layer_norm_operator = true,
                       .seed = o.seed});
   return with_free_size(build_edsr({.scale = o.scale, .image_channels = o.image_channels, .seed = o.seed}),
                         o.scale);

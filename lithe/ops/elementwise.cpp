@@ -136,13 +136,21 @@ Outputs shrink(const OpCall& call) {
   return {at::where(x < -lambd, x + bias, at::where(x > lambd, x - bias, zero)).to(type)};
 }
 
+/// In training as hardtanh, whose backward pass is ten times faster than that of clamp on the CPU; it differs
+/// only in being 0 at the bounds themselves.
+Tensor clamp_between(const Tensor& value, double low, double high) {
+  if (value.requires_grad() && at::GradMode::is_enabled() && is_floating(value) && low <= high)
+    return at::hardtanh(value, low, high);
+  return at::clamp(value, low, high);
+}
+
 /// Opset 1-10: bounds as attributes; from 11: as inputs. Where min > max the result is max.
 Outputs clip(const OpCall& call) {
   const Tensor& x = call.input(0);
   if (call.opset < 11) {
     const double low = call.node.attr("min", -std::numeric_limits<float>::infinity());
     const double high = call.node.attr("max", std::numeric_limits<float>::infinity());
-    return activation(call, [=](const Tensor& value) { return at::clamp(value, low, high); });
+    return activation(call, [=](const Tensor& value) { return clamp_between(value, low, high); });
   }
   Tensor low = call.optional(1), high = call.optional(2);
   for (const Tensor& bound : {low, high})
@@ -157,7 +165,8 @@ Outputs clip(const OpCall& call) {
     return activation(call, [&](const Tensor& value) {
       if (!high.defined()) return at::clamp_min(value, low.item());
       if (!low.defined()) return at::clamp_max(value, high.item());
-      return at::clamp(value, low.item(), high.item());
+      if (!is_floating(value)) return at::clamp(value, low.item(), high.item());
+      return clamp_between(value, low.item<double>(), high.item<double>());
     });
   return activation(call, [&](const Tensor& value) {
     Tensor out = value;

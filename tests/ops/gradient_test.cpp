@@ -78,6 +78,12 @@ TEST(Gradient, SmoothFunctions) {
   expect_op_gradients("PRelu", {numbers({2, 3}), numbers({3}, 1)});
 }
 
+TEST(Gradient, ClipOfFixedBounds) {
+  expect_op_gradients("Clip", {numbers({9})}, {at::tensor(-0.8), at::tensor(0.9)});
+  expect_op_gradients("Clip", {numbers({9})}, {},
+                      {.attributes = {{"min", 0.0f}, {"max", 0.5f}}, .opset = 10});
+}
+
 TEST(Gradient, ClipOfLearntBounds) {
   expect_gradients(
       [](const std::vector<at::Tensor>& x) {
