@@ -26,6 +26,7 @@ using nlohmann::json;
 
 constexpr std::uint64_t kOrder = 0x6f726400, kSplit = 0x73706c00, kNoise = 0x6e6f6900;
 constexpr std::int64_t kFirstSteps = 20;  // whose mean loss divergence is judged by
+constexpr std::int64_t kWholeImages = 4;  // evaluated at a time, which may be far larger than patches
 constexpr double kRecent = 0.9;           // share of the past in the running mean of the loss
 constexpr double kAverageWarmup = 10;     // steps, for the average of the weights
 
@@ -524,7 +525,7 @@ class Trainer {
     executor().set_constant(names_[0], executor().constant(names_[0]));
     executor().set_training(false);
     Evaluation result = evaluate(executor(), validation_,
-                                 {.batch = std::max<std::int64_t>(batch_, 1),
+                                 {.batch = image_targets_ ? std::min(batch_, kWholeImages) : batch_,
                                   .threads = options_.threads,
                                   .preprocess = options_.preprocess});
     executor().set_training(true);
