@@ -54,15 +54,30 @@ double deviation(const Node& node, const TensorData& weight) {
   return std::sqrt(1 / static_cast<double>(rows ? shape[shape.size() - 1] : shape[shape.size() - 2]));
 }
 
+constexpr double kBranchScale = 0.1;
+
+/// Whether what the node makes is added to another computed value as it is.
+bool ends_branch(const Graph& graph, const GraphIndex& index, const Node& node) {
+  for (const int consumer : index.consumers(node.output(0))) {
+    const Node& sum = graph.nodes[static_cast<std::size_t>(consumer)];
+    const std::string& other = sum.input(0) == node.output(0) ? sum.input(1) : sum.input(0);
+    if (sum.is("Add") && !graph.is_constant(other)) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 void initialise(Graph& graph, std::uint64_t seed) {
+  const GraphIndex index(graph);
   for (const Trainable& one : trainable_constants(graph)) {
     TensorData& data = *find_constant(graph, one.name);
     Rng rng(seed, hash(one.name));
     switch (one.kind) {
       case TrainableKind::Weight: {
-        const double scale = deviation(graph.nodes[static_cast<std::size_t>(one.node)], data);
+        const Node& node = graph.nodes[static_cast<std::size_t>(one.node)];
+        double scale = deviation(node, data);
+        if (node.is("Conv") && ends_branch(graph, index, node)) scale *= kBranchScale;
         fill(data, [&] { return scale * rng.normal(); });
         break;
       }

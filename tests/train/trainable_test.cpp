@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstdlib>
 #include <filesystem>
 #include <map>
@@ -133,6 +134,21 @@ TEST(Initialise, GivesTheUsualStart) {
   Graph again = build_network("mobilenet_v2_x0.5", {.seed = 9});
   initialise(again, 4);
   EXPECT_EQ(again.constants.at("head.weight").to_floats(), weights);
+}
+
+TEST(Initialise, KeepsDeepBranchesWithoutNormsSmall) {
+  Graph graph = build_network("edsr");
+  initialise(graph, 4);
+  const auto deviation = [&](const char* name) {
+    double square = 0;
+    const auto weights = graph.constants.at(name).to_floats();
+    for (const float weight : weights) square += static_cast<double>(weight) * weight;
+    return std::sqrt(square / static_cast<double>(weights.size()));
+  };
+  const double he = std::sqrt(2.0 / (64 * 9));
+  EXPECT_NEAR(deviation("body.3.conv1.weight"), he, 0.02 * he);
+  EXPECT_NEAR(deviation("body.3.conv2.weight"), 0.1 * he, 0.002 * he);
+  EXPECT_NEAR(deviation("tail.weight"), he, 0.05 * he);
 }
 
 // Models as other exporters write them, where the folder is at hand.
