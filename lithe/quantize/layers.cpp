@@ -7,7 +7,7 @@
 #include <unordered_set>
 
 #include "lithe/base/error.h"
-#include "lithe/quantize/glob.h"
+#include "lithe/base/glob.h"
 
 namespace lithe {
 namespace {

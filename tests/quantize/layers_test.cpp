@@ -9,7 +9,7 @@
 #include "lithe/base/error.h"
 #include "lithe/models/models.h"
 #include "lithe/ops/registry.h"
-#include "lithe/quantize/glob.h"
+#include "lithe/base/glob.h"
 
 namespace lithe {
 namespace {
