@@ -50,11 +50,12 @@ inline void draw_shape(std::uint64_t seed, std::int64_t index, float* pixels, st
   const double cosine = std::cos(angle), sine = std::sin(angle), phase = between(0, 6.28);
   std::array<double, 3> colour{}, other{}, base{}, slope_x{}, slope_y{};
   for (std::size_t c = 0; c < 3; ++c) {
-    colour[c] = between(0.1, 0.9);
+    // Far from the background, so that the noise does not drown the shape.
+    colour[c] = rng.below(2) == 0 ? between(0.0, 0.25) : between(0.75, 1.0);
     other[c] = 1 - colour[c];
-    base[c] = between(0.3, 0.7);
-    slope_x[c] = between(-0.25, 0.25);
-    slope_y[c] = between(-0.25, 0.25);
+    base[c] = between(0.35, 0.65);
+    slope_x[c] = between(-0.15, 0.15);
+    slope_y[c] = between(-0.15, 0.15);
   }
   std::array<std::array<double, 6>, 2> dots{};
   for (auto& dot : dots)
