@@ -64,7 +64,7 @@ inline void draw_shape(std::uint64_t seed, std::int64_t index, float* pixels, st
     for (std::int64_t x = 0; x < kShapeSize; ++x) {
       const double dx = static_cast<double>(x) - cx, dy = static_cast<double>(y) - cy;
       const double u = (cosine * dx + sine * dy) / radius, v = (cosine * dy - sine * dx) / radius;
-      const bool stripe = striped && std::sin(2.2 * (dx + dy) + phase) > 0;
+      const bool stripe = striped && std::sin(1.6 * (dx + dy) + phase) > 0;
       for (std::size_t c = 0; c < 3; ++c) {
         double value = base[c] + slope_x[c] * (static_cast<double>(x) / 8 - 1) +
                        slope_y[c] * (static_cast<double>(y) / 8 - 1);
