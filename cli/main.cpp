@@ -49,8 +49,8 @@ int main(int argc, char** argv) {
   // work.
   ::mallopt(M_MMAP_THRESHOLD, 1 << 30);
   ::mallopt(M_TRIM_THRESHOLD, 1 << 30);
-  // Threads that wait spin for a third of a millisecond, which bridges the gap from operator to operator; spinning
-  // on would make them several times slower on a machine that does anything else.
+  // Threads that wait spin for a third of a millisecond, which bridges the gap from operator to operator;
+  // spinning on would make them several times slower on a machine that does anything else.
   ::setenv("OMP_WAIT_POLICY", "PASSIVE", 0);
   ::setenv("GOMP_SPINCOUNT", "20000", 0);
   if (needs_torch(argc, argv)) return run_module(argc, argv);
