@@ -10,7 +10,7 @@ namespace lithe::cli {
 namespace {
 
 void run_list_operators(Invocation& call) {
-  call.check_outputs();
+  call.check_outputs(false);
   json operators = json::array();
   std::vector<std::vector<std::string>> rows;
   for (const auto& [key, entry] : op_registry().entries()) {

@@ -234,9 +234,11 @@ std::string summary_table(const Sparsified& result, const SparsifySummary& summa
   const auto add = [&](const char* name, std::optional<double> Evaluation::*member, double factor,
                        const char* unit) {
     if (!summary.after || !((*summary.after).*member)) return;
-    const std::optional<double> before = summary.before ? (*summary.before).*member : std::nullopt;
-    rows.push_back({name, before ? fmt::format("{:.2f}{}", *before * factor, unit) : "",
-                    fmt::format("{:.2f}{}", *((*summary.after).*member) * factor, unit)});
+    const auto text = [&](const Evaluation& evaluation) {
+      const auto& value = evaluation.*member;
+      return value ? fmt::format("{:.2f}{}", value.value() * factor, unit) : std::string();
+    };
+    rows.push_back({name, summary.before ? text(*summary.before) : "", text(*summary.after)});
   };
   add("top-1", &Evaluation::top1, 100, " %");
   add("top-5", &Evaluation::top5, 100, " %");

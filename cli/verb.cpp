@@ -12,6 +12,7 @@
 #include "lithe/base/error.h"
 #include "lithe/base/file.h"
 #include "lithe/base/version.h"
+#include "lithe/report/gnuplot.h"
 
 namespace lithe::cli {
 namespace {
@@ -91,14 +92,16 @@ void Invocation::warn(const std::string& text) {
   if (!options.quiet) fmt::print(stderr, "warning: {}\n", text);
 }
 
-void Invocation::check_outputs() const {
+void Invocation::check_outputs(bool plots) const {
   if (!options.output.empty()) {
     std::error_code missing;
     if (!options.model.empty() && std::filesystem::equivalent(options.model, options.output, missing))
       fail("-o {} is the model itself, which would be lost; give another file", options.output);
     require_writable(options.output);
   }
-  if (!options.report.empty()) require_writable_folder(options.report);
+  if (options.report.empty()) return;
+  require_writable_folder(options.report);
+  if (plots) require_gnuplot();
 }
 
 json Invocation::envelope(const json& result, const std::vector<std::string>& files) const {

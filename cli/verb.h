@@ -59,8 +59,8 @@ class Invocation {
   }
   /// One line on standard error that asks for attention; silent under --quiet.
   void warn(const std::string& text);
-  /// Finds out before the work whether -o and --report can be written. Throws Error.
-  void check_outputs() const;
+  /// Finds out before the work whether -o and --report, which may have plots, can be written. Throws Error.
+  void check_outputs(bool plots = true) const;
   /// The envelope that --json prints and report.json repeats.
   json envelope(const json& result, const std::vector<std::string>& files = {}) const;
   /// Prints the envelope under --json.

@@ -106,6 +106,10 @@ std::string first_complaint(const std::filesystem::path& file) {
 
 }  // namespace
 
+void require_gnuplot() {
+  draw_with_gnuplot({"plot [0:1] 0 notitle\n"});
+}
+
 std::string gnuplot_quote(const std::string& text, std::size_t longest) {
   std::string plain;
   for (const char c : text)

@@ -12,6 +12,9 @@ namespace lithe {
 /// gnuplot is missing or fails.
 std::vector<std::string> draw_with_gnuplot(const std::vector<std::string>& scripts);
 
+/// Throws as above unless plots can be drawn: to know before long work.
+void require_gnuplot();
+
 /// Text as a gnuplot string literal on one line, at most `longest` characters; the middle is left out of
 /// longer ones.
 std::string gnuplot_quote(const std::string& text, std::size_t longest = 80);

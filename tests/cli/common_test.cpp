@@ -53,6 +53,23 @@ TEST(Tool, UnreadableModelsAreOneLineInEveryVerb) {
   EXPECT_FALSE(fs::exists(folder.path() / "out.onnx"));
 }
 
+TEST(Tool, MissingGnuplotIsFoundBeforeTheWork) {
+  const TemporaryFolder folder;
+  ::setenv("LITHE_GNUPLOT", "/nonexistent/gnuplot", 1);
+  const fs::path model = folder.path() / "out.onnx";
+  const Outcome quantize = run_lithe("quantize " + kDigits + " --activation-bits off -o " + model.string() +
+                                     " --report " + (folder.path() / "report").string());
+  const Outcome list =
+      run_lithe("inspect " + kDigits + " --list-operators --report " + (folder.path() / "list").string());
+  ::unsetenv("LITHE_GNUPLOT");
+  EXPECT_EQ(quantize.status, 1);
+  EXPECT_THAT(quantize.err, HasSubstr("gnuplot-nox"));
+  EXPECT_EQ(std::count(quantize.err.begin(), quantize.err.end(), '\n'), 1) << quantize.err;
+  EXPECT_FALSE(fs::exists(model));
+  EXPECT_FALSE(fs::exists(folder.path() / "report"));
+  EXPECT_EQ(list.status, 0) << "a table needs no plots: " << list.err;
+}
+
 TEST(Tool, InspectsTheBundledModel) {
   const Outcome inspect = run_lithe("inspect " + kDigits + " --json");
   ASSERT_EQ(inspect.status, 0) << inspect.err;
