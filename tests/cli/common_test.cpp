@@ -59,8 +59,7 @@ TEST(Tool, MissingGnuplotIsFoundBeforeTheWork) {
   const fs::path model = folder.path() / "out.onnx";
   const Outcome quantize = run_lithe("quantize " + kDigits + " --activation-bits off -o " + model.string() +
                                      " --report " + (folder.path() / "report").string());
-  const Outcome list =
-      run_lithe("inspect " + kDigits + " --list-operators --report " + (folder.path() / "list").string());
+  const Outcome list = run_lithe("inspect --list-operators --report " + (folder.path() / "list").string());
   ::unsetenv("LITHE_GNUPLOT");
   EXPECT_EQ(quantize.status, 1);
   EXPECT_THAT(quantize.err, HasSubstr("gnuplot-nox"));

@@ -7,9 +7,9 @@
 
 #include "helpers.h"
 #include "lithe/base/error.h"
+#include "lithe/base/glob.h"
 #include "lithe/models/models.h"
 #include "lithe/ops/registry.h"
-#include "lithe/base/glob.h"
 
 namespace lithe {
 namespace {
