@@ -28,8 +28,7 @@ cli       : quantize sparsify tokens diffusion video grounding report runtime
 "
 without_torch="base graph kernels runtime models report"
 
-git ls-files --cached --others --exclude-standard 'lithe/*.h' 'lithe/*.cpp' 'cli/*.h' 'cli/*.cpp' |
-  while read -r file; do [[ ! -f $file ]] || grep -HnE '^#include [<"]' "$file" || true; done |
+find lithe cli -name '*.h' -o -name '*.cpp' | xargs grep -HnE '^#include [<"]' |
   awk -v floors="$floors" -v without_torch="$without_torch" '
     function see(folder, seen,   parts, count, i) {
       if ((folder, seen) in sees) return

@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-git ls-files '*.h' '*.cpp' | xargs clang-format --dry-run --Werror
+find bench cli cmake examples lithe tests -name '*.h' -print0 -o -name '*.cpp' -print0 | xargs -0 clang-format --dry-run --Werror
 echo "== formatting: clean"
 scripts/check_floors.sh
 if [[ "${1:-}" == "--quick" ]]; then exit 0; fi
@@ -15,9 +15,9 @@ cmake --preset lint > /dev/null
 cmake --build build/lint --target lithe_engine_generated > /dev/null
 folders=("$@")
 if (( ${#folders[@]} == 0 )); then
-  mapfile -t folders < <(git ls-files '*.cpp' | xargs dirname | sort -u)
+  mapfile -t folders < <(find bench cli examples lithe tests -name '*.cpp' -printf '%h\n' | sort -u)
 fi
 for folder in "${folders[@]}"; do
-  git ls-files "$folder/*.cpp" | xargs -P "${LITHE_LINT_JOBS:-$(nproc)}" -n 1 clang-tidy --quiet -p build/lint
+  find "$folder" -maxdepth 1 -name '*.cpp' | sort | xargs -P "${LITHE_LINT_JOBS:-$(nproc)}" -n 1 clang-tidy --quiet -p build/lint
   echo "== clang-tidy: clean in $folder"
 done
