@@ -139,7 +139,8 @@ Sparsified sparsify(const Graph& model, const DatasetPtr& data, const SparsifyOp
     result.best_epoch = trained.best_epoch;
     learnt = std::move(trained.best);
   }
-  if (data) {
+  // What was scored best had its norms re-estimated before, on the samples that were trained on alone.
+  if (data && result.best_epoch == 0) {
     Executor executor(learnt, {.device = training.device});
     reestimate_batch_norm(executor, data, reestimate_options(training, options.norm_batches));
     executor.store_constants(learnt);
