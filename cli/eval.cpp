@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "cli/data_flags.h"
+#include "cli/json.h"
 #include "cli/torch_setup.h"
 #include "cli/verbs.h"
 #include "lithe/base/error.h"
@@ -61,10 +62,6 @@ RunBatch with_names_of(const Graph& graph, const Runner& other) {
     Feeds results = run(rename_input ? Feeds{{from, feeds.begin()->second}} : feeds);
     return rename_output ? Feeds{{output, results.begin()->second}} : results;
   };
-}
-
-json or_null(const std::optional<double>& value) {
-  return value && std::isfinite(*value) ? json(*value) : json(nullptr);
 }
 
 json result_json(const Evaluation& e, const EvalFlags& flags) {

@@ -61,7 +61,7 @@ json block_to_json(const Graph& graph, const Block& block, const Cost* cost) {
 }
 
 void add_sparsity(json& result, const Graph& graph, const SparsityPattern& pattern) {
-  result["pattern"] = fmt::format("{}:{}", pattern.kept, pattern.group);
+  result["pattern"] = format_sparsity(pattern);
   json violations = json::array(), skipped = json::array();
   std::int64_t checked = 0;
   for (const SparsityCheck& check : check_sparsity(graph, pattern)) {

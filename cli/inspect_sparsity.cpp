@@ -102,18 +102,12 @@ json spatial_sparsity_json(const Graph& graph) {
       std::vector<std::uint8_t> where(kept.size()), mask(layer.weight.size());
       spatial_mask(kept.data(), layer.groups, n, m, 0, where.data());
       nm_mask(layer.weight.data(), layer.groups, n, m, mask.data());
-      std::string bits;
-      const std::int64_t row = layer.shape.back();
-      for (std::size_t p = 0; p < where.size(); ++p) {
-        if (p > 0 && static_cast<std::int64_t>(p) % row == 0) bits += ' ';
-        bits += where[p] != 0 ? '1' : '0';
-      }
       result[i]["patterns"].push_back(
-          {{"pattern", fmt::format("{}:{}", n, m)},
+          {{"pattern", format_sparsity({n, m})},
            {"layer_wise", numbers(kept, layer)},
            {"global", numbers(kept_above(layer.weight.data(), layer.groups, threshold), layer)},
            {"structured", numbers(kept_by(mask.data(), layer.groups), layer)},
-           {"mask", bits}});
+           {"mask", kernel_bits(where, layer.shape.back())}});
     }
   }
   return result;

@@ -5,14 +5,11 @@
 #include <filesystem>
 #include <limits>
 
+#include "cli/json.h"
 #include "cli/verb.h"
 
 namespace lithe::cli {
 namespace {
-
-json or_null(const std::optional<double>& value) {
-  return value && std::isfinite(*value) ? json(*value) : json(nullptr);
-}
 
 std::string bits_text(int bits) {
   return bits == kFloatBits ? "float" : std::to_string(bits);

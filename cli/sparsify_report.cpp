@@ -3,15 +3,12 @@
 #include <filesystem>
 #include <limits>
 
+#include "cli/inspect_sparsity.h"
+#include "cli/json.h"
 #include "cli/verb.h"
 
 namespace lithe::cli {
 namespace {
-
-template <typename Number>
-json or_null(const std::optional<Number>& value) {
-  return value ? json(*value) : json(nullptr);
-}
 
 json score_json(const std::optional<Evaluation>& score) {
   if (!score) return nullptr;
@@ -25,7 +22,7 @@ json score_json(const std::optional<Evaluation>& score) {
 }
 
 std::string pattern_text(const SparseLayer& layer) {
-  return layer.pattern ? fmt::format("{}:{}", layer.pattern->kept, layer.pattern->group) : "dense";
+  return layer.pattern ? format_sparsity(*layer.pattern) : "dense";
 }
 
 std::int64_t count_of(const SparseLayer& layer) {
@@ -60,14 +57,8 @@ json spatial_json(const SparsifiedLayer& one) {
           {"z", one.spatial->noise_ratio}};
 }
 
-std::string bits_text(const SparsifiedLayer& one) {
-  std::string text;
-  const std::vector<std::int64_t> kernel = one.layer.kernel();
-  for (std::size_t i = 0; i < one.branch.size(); ++i) {
-    if (i > 0 && static_cast<std::int64_t>(i) % kernel.back() == 0) text += ' ';
-    text += one.branch[i] != 0 ? '1' : '0';
-  }
-  return text;
+std::string branch_text(const SparsifiedLayer& one) {
+  return one.branch.empty() ? "" : kernel_bits(one.branch, one.layer.kernel().back());
 }
 
 struct Headline {
@@ -91,7 +82,7 @@ Rows layer_rows(const Sparsified& result) {
     rows.push_back({one.layer.name, one.layer.op, pattern_text(one.layer), std::to_string(one.nonzero),
                     std::to_string(one.weights),
                     one.layer.pattern ? percent(one.kept_magnitude) : one.layer.dense_reason,
-                    one.spatial ? fmt::format("{:.1f}", one.spatial->noise_ratio) : "", bits_text(one)});
+                    one.spatial ? fmt::format("{:.1f}", one.spatial->noise_ratio) : "", branch_text(one)});
   return rows;
 }
 
@@ -206,7 +197,7 @@ json result_json(const Sparsified& result, const SparsifySummary& summary) {
                         {"kept_after", group.kept_after}});
   for (const Sensitivity& one : result.sensitivities)
     sensitivities.push_back({{"name", result.layers.at(one.layer).layer.name},
-                             {"pattern", fmt::format("{}:{}", one.pattern.kept, one.pattern.group)},
+                             {"pattern", format_sparsity(one.pattern)},
                              {"harm", one.harm}});
   return {{"method", method_name(summary.options.method)},
           {"variant", summary.options.method != SparsifyMethod::SpRe ? json(nullptr)

@@ -127,6 +127,10 @@ std::optional<std::size_t> input_channel_axis(const Node& node, std::size_t inpu
   return std::nullopt;
 }
 
+std::string format_sparsity(const SparsityPattern& pattern) {
+  return fmt::format("{}:{}", pattern.kept, pattern.group);
+}
+
 std::vector<SparsityCheck> check_sparsity(const Graph& graph, const SparsityPattern& pattern) {
   const GraphIndex index(graph);
   std::unordered_set<std::string> seen;

@@ -18,6 +18,8 @@ struct SparsityPattern {
 
 /// "2:4"; throws Error(Input) unless 0 < N <= M <= 1024.
 SparsityPattern parse_sparsity(std::string_view text);
+/// "2:4" again.
+std::string format_sparsity(const SparsityPattern& pattern);
 
 /// Axis of the input channels in the weight of rank `rank` that the node reads at `input`, if it has one.
 std::optional<std::size_t> input_channel_axis(const Node& node, std::size_t input, std::size_t rank);

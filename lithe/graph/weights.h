@@ -9,6 +9,11 @@
 
 namespace lithe {
 
+/// Conv, ConvTranspose, Gemm or MatMul: what methods that change weights call a layer.
+inline bool is_layer_kind(const Node& node) {
+  return node.is("Conv") || node.is("ConvTranspose") || node.is("Gemm") || node.is("MatMul");
+}
+
 /// The weight of a layer: the constant it comes from, however it was stored.
 struct Weight {
   std::size_t input = 0;  // of the node

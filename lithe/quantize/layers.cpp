@@ -8,13 +8,10 @@
 
 #include "lithe/base/error.h"
 #include "lithe/base/glob.h"
+#include "lithe/graph/weights.h"
 
 namespace lithe {
 namespace {
-
-bool is_layer_kind(const Node& node) {
-  return node.is("Conv") || node.is("ConvTranspose") || node.is("Gemm") || node.is("MatMul");
-}
 
 void check_weight(const Graph& graph, const Node& node, const std::string& name) {
   const TensorData& weight = graph.constants.at(name);

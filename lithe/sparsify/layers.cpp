@@ -13,10 +13,6 @@
 namespace lithe {
 namespace {
 
-bool is_layer_kind(const Node& node) {
-  return node.is("Conv") || node.is("ConvTranspose") || node.is("Gemm") || node.is("MatMul");
-}
-
 std::string name_of(const Node& node) {
   return node.name.empty() ? node.output(0) : node.name;
 }

@@ -3,17 +3,12 @@
 #include <cmath>
 #include <set>
 
+#include "lithe/base/hash.h"
 #include "lithe/base/random.h"
 #include "lithe/train/trainable.h"
 
 namespace lithe {
 namespace {
-
-std::uint64_t hash(const std::string& text) {  // FNV-1a
-  std::uint64_t value = 14695981039346656037u;
-  for (const char c : text) value = (value ^ static_cast<unsigned char>(c)) * 1099511628211u;
-  return value;
-}
 
 TensorData* find_constant(Graph& graph, const std::string& name) {
   if (const auto found = graph.constants.find(name); found != graph.constants.end()) return &found->second;
@@ -72,7 +67,7 @@ void initialise(Graph& graph, std::uint64_t seed) {
   const GraphIndex index(graph);
   for (const Trainable& one : trainable_constants(graph)) {
     TensorData& data = *find_constant(graph, one.name);
-    Rng rng(seed, hash(one.name));
+    Rng rng(seed, fnv1a(std::as_bytes(std::span(one.name))));
     switch (one.kind) {
       case TrainableKind::Weight: {
         const Node& node = graph.nodes[static_cast<std::size_t>(one.node)];

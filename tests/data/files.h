@@ -5,14 +5,13 @@
 
 #include <filesystem>
 #include <fstream>
-#include <functional>
 #include <opencv2/imgcodecs.hpp>
 #include <opencv2/imgproc.hpp>
 #include <string>
 #include <string_view>
 
-#include "lithe/base/error.h"
 #include "lithe/base/file.h"
+#include "message_of.h"
 
 namespace lithe::test {
 
@@ -25,18 +24,6 @@ inline void write_bytes(const std::filesystem::path& path, std::string_view byte
 inline void write_picture(const std::filesystem::path& path, int height, int width, cv::Scalar rgb) {
   std::filesystem::create_directories(path.parent_path());
   cv::imwrite(path.string(), cv::Mat(height, width, CV_8UC3, cv::Scalar(rgb[2], rgb[1], rgb[0])));
-}
-
-/// What `action` complains of; "" if it does not.
-inline std::string message_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::Input) << error.what();
-    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos) << error.what();
-    return error.what();
-  }
-  return "";
 }
 
 }  // namespace lithe::test

@@ -5,7 +5,6 @@
 
 #include <ATen/ATen.h>
 
-#include <functional>
 #include <string>
 #include <vector>
 
@@ -14,6 +13,7 @@
 #include "lithe/models/builder.h"
 #include "lithe/train/initialise.h"
 #include "lithe/train/train.h"
+#include "message_of.h"
 
 namespace lithe::test {
 
@@ -66,18 +66,6 @@ inline std::vector<std::string> differing(const Graph& a, const Graph& b) {
       names.push_back(name);
   }
   return names;
-}
-
-/// What `action` complains of; "" if it does not.
-inline std::string message_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::Input) << error.what();
-    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos) << error.what();
-    return error.what();
-  }
-  return "";
 }
 
 inline void expect_contains(const std::string& text, const std::string& part) {
