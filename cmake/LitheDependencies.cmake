@@ -6,6 +6,7 @@ find_package(ONNX REQUIRED)
 find_package(Torch REQUIRED)
 find_package(OpenCV REQUIRED COMPONENTS core imgproc imgcodecs)
 find_package(ZLIB REQUIRED)
+find_package(hwy REQUIRED)
 find_library(LITHE_LIBZIP zip REQUIRED) # linked by name; its CMake package wants tools that Debian ships apart
 find_library(LITHE_GLOO_LIBRARY gloo) # training on several processes; without it that is refused
 find_path(LITHE_GLOO_INCLUDE gloo/config.h)

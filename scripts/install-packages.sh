@@ -9,6 +9,7 @@ packages=(
   libtorch-dev libopenblas0-pthread         # tensors, and the BLAS that makes them fast
   libgloo-dev                               # training on several processes
   libonnx-dev libprotobuf-dev protobuf-compiler
+  libhwy-dev                                # vector kernels for every instruction set, chosen at run time
   libopencv-core-dev libopencv-imgproc-dev libopencv-imgcodecs-dev
   libcli11-dev nlohmann-json3-dev libfmt-dev zlib1g-dev libzip-dev
   gnuplot-nox                               # the plots of reports
