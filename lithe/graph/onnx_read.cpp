@@ -7,6 +7,7 @@
 #include "lithe/base/error.h"
 #include "lithe/base/file.h"
 #include "lithe/base/math.h"
+#include "lithe/graph/attribute_names.h"
 #include "lithe/graph/onnx.h"
 #include "lithe/graph/onnx_proto.h"
 
@@ -145,6 +146,7 @@ class Reader {
     out.overload = string_field(proto, kNodeOverloadField);
     out.doc = proto.doc_string();
     for (auto& one : *proto.mutable_attribute()) out.attributes.insert_or_assign(one.name(), attribute(one));
+    check_attributes(out);
     proto.clear_name();
     proto.clear_op_type();
     proto.clear_domain();
@@ -154,6 +156,17 @@ class Reader {
     proto.clear_attribute();
     out.extra = proto.SerializeAsString();
     return out;
+  }
+
+  /// Passed over, a damaged name would leave the operator at its default, and other runtimes refuse it.
+  void check_attributes(const Node& node) const {
+    const std::string unknown = unknown_attribute(node);
+    if (unknown.empty()) return;
+    const std::string_view known = known_attributes(node.op_type).value_or("");
+    fail(
+        "{}: {}: the operator {} has no attribute '{}'{}{}; the file is damaged or was written wrong: export "
+        "it again",
+        origin_, describe(node), node.op_type, unknown, known.empty() ? "" : ", only ", known);
   }
 
   Attribute attribute(onnx::AttributeProto& proto) {
