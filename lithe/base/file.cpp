@@ -46,6 +46,21 @@ std::string read_text_file(const fs::path& path, std::uint64_t max_bytes) {
   return std::string(file.text());
 }
 
+namespace {
+
+/// Permissions and paths are for the user to mend; a full disk, or one that fails, is not.
+[[noreturn]] void refuse_to_write(const fs::path& path, int error) {
+  const bool mendable = error == EACCES || error == EPERM || error == EROFS || error == ENOENT ||
+                        error == ENOTDIR || error == EEXIST || error == EISDIR || error == ENAMETOOLONG ||
+                        error == ELOOP;
+  const char* reason = std::strerror(error);
+  if (mendable)
+    fail("{}: cannot write: {}; give another place, or the right to write there", path.string(), reason);
+  fail_system("{}: cannot write: {}", path.string(), reason);
+}
+
+}  // namespace
+
 AtomicFile::AtomicFile(const fs::path& wanted) : path_(wanted) {
   std::error_code unresolved;
   if (fs::is_symlink(wanted, unresolved)) {
@@ -63,7 +78,7 @@ AtomicFile::AtomicFile(const fs::path& wanted) : path_(wanted) {
     fail("{}: is not a regular file and would be replaced; give another name", path.string());
   std::string pattern = (folder / ("." + path.filename().string() + ".XXXXXX")).string();
   descriptor_ = ::mkostemp(pattern.data(), O_CLOEXEC);
-  if (descriptor_ < 0) fail_system("{}: cannot write: {}", path.string(), std::strerror(errno));
+  if (descriptor_ < 0) refuse_to_write(path, errno);
   temporary_ = pattern;
 }
 
@@ -77,7 +92,7 @@ void AtomicFile::write(const void* data, std::size_t size) {
   while (size > 0) {
     const ssize_t written = ::write(descriptor_, cursor, size);
     if (written < 0 && errno == EINTR) continue;
-    if (written < 0) fail_system("{}: cannot write: {}", path_.string(), std::strerror(errno));
+    if (written < 0) refuse_to_write(path_, errno);
     cursor += written;
     size -= static_cast<std::size_t>(written);
   }
@@ -89,11 +104,10 @@ void AtomicFile::commit() {
   ::fchmod(descriptor_, 0666 & ~mask);
   if (::fsync(descriptor_) != 0 || ::close(descriptor_) != 0) {
     descriptor_ = -1;
-    fail_system("{}: cannot write: {}", path_.string(), std::strerror(errno));
+    refuse_to_write(path_, errno);
   }
   descriptor_ = -1;
-  if (::rename(temporary_.c_str(), path_.c_str()) != 0)
-    fail_system("{}: cannot write: {}", path_.string(), std::strerror(errno));
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) refuse_to_write(path_, errno);
   temporary_.clear();
 }
 
@@ -116,8 +130,8 @@ void require_writable_folder(const fs::path& folder) {
   fs::create_directories(folder, refused);
   const int denied = refused || ::access(folder.c_str(), W_OK) == 0 ? 0 : errno;
   for (const fs::path& place : fresh) fs::remove(place, ignored);
-  if (refused) fail("{}: cannot create the folder: {}", folder.string(), refused.message());
-  if (denied) fail("{}: cannot write into the folder: {}", folder.string(), std::strerror(denied));
+  if (refused) refuse_to_write(folder, refused.value());
+  if (denied) refuse_to_write(folder, denied);
 }
 
 TemporaryFolder::TemporaryFolder() {

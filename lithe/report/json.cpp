@@ -212,6 +212,7 @@ Report report_from_json(const json& object, const std::string& origin) {
 
 std::vector<std::string> write_report(const Report& report, const json& envelope,
                                       const std::filesystem::path& folder) {
+  require_writable_folder(folder);
   std::error_code error;
   std::filesystem::create_directories(folder, error);
   if (error) fail("{}: cannot create the report's folder: {}", folder.string(), error.message());

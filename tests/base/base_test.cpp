@@ -111,15 +111,17 @@ TEST(File, WritesThroughLinksAndRefusesWhatIsNoFile) {
   EXPECT_TRUE(fs::is_fifo(folder.path() / "pipe"));
 }
 
-TEST(File, AFolderThatRefusesIsASystemError) {
-  // A folder that refuses new files stands for a disk that does.
-  try {
-    AtomicFile file("/proc/self/out");
-    file.write("x");
-    file.commit();
-    FAIL() << "writing into /proc must fail";
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::System);
+TEST(File, AFolderThatRefusesIsForTheUserToMend) {
+  // /proc refuses new files even from root, for whom permissions do not count.
+  for (const std::function<void()>& attempt : std::initializer_list<std::function<void()>>{
+           [] { AtomicFile file("/proc/self/out"); }, [] { require_writable_folder("/proc/self/out"); }}) {
+    try {
+      attempt();
+      FAIL() << "writing into /proc must fail";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::Input);
+      EXPECT_NE(std::string(error.what()).find("give another place"), std::string::npos) << error.what();
+    }
   }
 }
 
