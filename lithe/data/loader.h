@@ -52,6 +52,10 @@ class Loader {
 /// Throws Error(Input) if the graph has several, or if a name is not an input of it.
 Feeds bind_inputs(const Graph& graph, const Feeds& inputs);
 
+/// The same for a batch. Throws Error(Input) naming its first sample, and the flags that would help, if the
+/// shape is not what the graph declares; the batch dimension is not judged.
+Feeds bind_batch(const Graph& graph, const Batch& batch);
+
 /// The number that the graph fixes as the first dimension of its first required input; 0 if it is free.
 std::int64_t fixed_batch(const Graph& graph);
 

@@ -283,6 +283,11 @@ Preprocess preprocess_for(const fs::path& path, const Graph& model, const Prepro
   return apply_flags(preprocess_from_json(parse_json(kept->second, origin), origin), flags);
 }
 
+bool preprocess_is_known(const fs::path& path, const Graph& model, const PreprocessFlags& flags) {
+  return !flags.mean.empty() || !flags.std.empty() || !flags.scale.empty() || find_preprocess(path) ||
+         model.header.metadata.contains(kMetadataKey);
+}
+
 void keep_preprocess(Graph& model, const Preprocess& preprocess) {
   model.header.metadata[kMetadataKey] = to_json(preprocess).dump();
 }

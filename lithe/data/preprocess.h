@@ -76,6 +76,10 @@ Preprocess read_preprocess(const std::filesystem::path& path);
 Preprocess preprocess_for(const std::filesystem::path& path, const Graph& model,
                           const PreprocessFlags& flags = {});
 
+/// Whether anything says what numbers the model expects: a file beside it, its metadata, or --mean, --std or
+/// --scale. Where nothing does, pictures go in as 0..1.
+bool preprocess_is_known(const std::filesystem::path& path, const Graph& model, const PreprocessFlags& flags);
+
 /// Writes the preprocessing into the model's metadata, under the key "lithe.preprocess", so that a file made
 /// from another needs no JSON beside it.
 void keep_preprocess(Graph& model, const Preprocess& preprocess);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <memory>
 
 #include "lithe/base/error.h"
 
@@ -96,8 +97,7 @@ void compare(const at::Tensor& value, const at::Tensor& other, Sums& sums) {
   sums.noise += (a - b).square().sum().item<double>();
 }
 
-Evaluation means(const Sums& sums) {
-  Evaluation out;
+void means(const Sums& sums, Evaluation& out) {
   out.n = sums.n;
   const auto share = [](auto sum, std::int64_t n) {
     return static_cast<double>(sum) / static_cast<double>(n);
@@ -117,7 +117,6 @@ Evaluation means(const Sums& sums) {
     out.max_abs = sums.max_abs;
     out.sqnr_db = sums.noise == 0 ? INFINITY : 10.0 * std::log10(sums.signal / sums.noise);
   }
-  return out;
 }
 
 /// Scores of NaN mean nothing; better said than counted.
@@ -140,6 +139,40 @@ const at::Tensor& output_of(const Feeds& outputs, const std::string& name) {
   return found->second;
 }
 
+/// The output of one run: one row for each of the first n samples.
+at::Tensor rows_of(const Feeds& outputs, const std::string& name, std::int64_t n) {
+  const at::Tensor& raw = output_of(outputs, name);
+  if (raw.dim() == 0 || raw.size(0) < n)
+    fail("the output '{}' {} does not have one row a sample ({})", name, shape_text(raw), n);
+  return raw.narrow(0, 0, n).cpu();
+}
+
+/// What a batch gave.
+struct Outcome {
+  at::Tensor value, other;  // `other` of the model compared with, if any
+  double seconds = 0;
+};
+
+Outcome run_batch(const RunBatch& run, const RunBatch& against, const Feeds& feeds, const std::string& output,
+                  std::int64_t n) {
+  Outcome out;
+  const auto start = Clock::now();
+  const Feeds outputs = run(feeds);
+  out.seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  out.value = rows_of(outputs, output, n);
+  if (against) out.other = rows_of(against(feeds), output, n);
+  return out;
+}
+
+/// The error of the first batch, with what it was fed: pictures of the wrong size are the usual reason.
+[[noreturn]] void explain(const Error& error, const Batch& batch, const Feeds& feeds) {
+  const at::Tensor& fed = feeds.begin()->second;
+  if (error.kind() != ErrorKind::Input || feeds.size() != 1 || fed.dim() != 4) throw error;
+  throw Error(error.kind(), fmt::format("{}; it was fed '{}' as {}: if it wants pictures of another size, "
+                                        "give --resize HEIGHTxWIDTH",
+                                        error.what(), batch.names.front(), shape_text(fed)));
+}
+
 }  // namespace
 
 bool is_probability(const Graph& graph, const std::string& output) {
@@ -153,27 +186,39 @@ Evaluation evaluate(const Graph& graph, const RunBatch& run, const DatasetPtr& a
   const at::NoGradGuard no_grad;
   if (graph.outputs.empty()) fail("the model has no outputs");
   const std::string output = options.output.empty() ? graph.outputs[0].name : options.output;
+  const auto is_scored = [&](const ValueInfo& one) { return one.name == output; };
+  if (std::none_of(graph.outputs.begin(), graph.outputs.end(), is_scored))
+    fail("the model has no output '{}'; the first is '{}'", output, graph.outputs[0].name);
   const bool probabilities = is_probability(graph, output);
   const DatasetPtr dataset = seeded_subset(all, options.limit, options.seed);
   const std::int64_t fixed = fixed_batch(graph);
-  Loader loader(dataset, {.batch = fixed > 0 ? fixed : options.batch, .threads = options.threads});
+  Evaluation result;
+  result.batch = fixed > 0 ? fixed : options.batch;
+  auto loader =
+      std::make_unique<Loader>(dataset, LoaderOptions{.batch = result.batch, .threads = options.threads});
   Progress silent;
   Progress& progress = options.progress ? *options.progress : silent;
-  progress.start("evaluating", loader.samples());
+  progress.start("evaluating", loader->samples());
   Sums sums;
   double seconds = 0;
-  for (Batch batch; loader.next(batch);) {
-    Feeds feeds = bind_inputs(graph, batch.inputs);
+  for (Batch batch; loader->next(batch);) {
+    Feeds feeds = bind_batch(graph, batch);
     const std::int64_t n = batch.size();
     if (fixed > 0)
       for (auto& [name, tensor] : feeds) tensor = with_rows(tensor, fixed);
-    const auto start = Clock::now();
-    const Feeds outputs = run(feeds);
-    seconds += std::chrono::duration<double>(Clock::now() - start).count();
-    const at::Tensor& raw = output_of(outputs, output);
-    if (raw.dim() == 0 || raw.size(0) < n)
-      fail("the output '{}' {} does not have one row a sample ({})", output, shape_text(raw), n);
-    const at::Tensor value = raw.narrow(0, 0, n).cpu();
+    Outcome outcome;
+    try {
+      outcome = run_batch(run, against, feeds, output, n);
+    } catch (const Error& error) {
+      if (sums.n > 0 || error.kind() != ErrorKind::Input) throw;
+      if (n == 1 || fixed > 0) explain(error, batch, feeds);
+      // Exporters sometimes bake the batch of their example into a constant: what one sample gives decides.
+      result.batch = 1;
+      loader = std::make_unique<Loader>(dataset, LoaderOptions{.batch = 1, .threads = options.threads});
+      continue;
+    }
+    seconds += outcome.seconds;
+    const at::Tensor& value = outcome.value;
     refuse_nan(value, fmt::format("the output '{}'", output), batch);
     const bool labelled = batch.labels.defined() && value.dim() >= 2 && value.numel() == n * value.size(1);
     if (labelled) score_labels(value.reshape({n, value.size(1)}), batch.labels, probabilities, sums);
@@ -183,15 +228,14 @@ Evaluation evaluate(const Graph& graph, const RunBatch& run, const DatasetPtr& a
       score_images(value, batch.targets, options, border, sums);
     }
     if (against) {
-      const at::Tensor other = output_of(against(feeds), output).narrow(0, 0, n).cpu();
-      refuse_nan(other, fmt::format("the output '{}' of the model compared with", output), batch);
-      compare(value, other, sums);
+      refuse_nan(outcome.other, fmt::format("the output '{}' of the model compared with", output), batch);
+      compare(value, outcome.other, sums);
     }
     sums.n += n;
     progress.advance(n);
   }
   progress.finish();
-  Evaluation result = means(sums);
+  means(sums, result);
   result.seconds = seconds;
   result.throughput = seconds > 0 ? static_cast<double>(sums.n) / seconds : 0;
   return result;

@@ -31,6 +31,7 @@ struct EvaluateOptions {
 /// Absent numbers do not apply: no labels, no target images, nothing to compare with.
 struct Evaluation {
   std::int64_t n = 0;                              // samples
+  std::int64_t batch = 0;                          // samples in one run
   std::optional<double> top1, top5;                // shares, 0..1
   std::optional<double> loss;                      // mean cross-entropy
   std::optional<double> psnr_y, ssim_y, psnr_rgb;  // means over images
@@ -43,8 +44,9 @@ struct Evaluation {
 /// Scores the output of `graph` (executed by `run`) on `dataset`: top-1/5 and cross-entropy for an output
 /// [n, classes] with labels; PSNR and SSIM for an output [n, channels, h, w] with target images; agreement
 /// with `against`, which gets the same batches, when given. A graph that fixes its batch is fed batches of
-/// that size, the last one filled up with copies. Throws Error(Input) if the data do not fit the graph, or if
-/// an output holds NaN, naming the output and the first sample.
+/// that size, the last one filled up with copies; one that runs single samples only, although it declares its
+/// batch free, is fed single samples. Throws Error(Input) if the data do not fit the graph, naming the first
+/// sample, or if an output holds NaN, naming the output and the first sample.
 Evaluation evaluate(const Graph& graph, const RunBatch& run, const DatasetPtr& dataset,
                     const EvaluateOptions& options = {}, const RunBatch& against = {});
 

@@ -24,28 +24,12 @@ void for_each_batch(const Graph& graph, const DatasetPtr& dataset, const BatchOp
   bool any = false;
   while (loader.next(batch)) {
     if (fixed > 0 && batch.size() != fixed) continue;
-    visit(bind_inputs(graph, batch.inputs), batch.size());
+    visit(bind_batch(graph, batch), batch.size());
     any = true;
   }
   if (!any)
     fail("the model takes {} samples at a time, but there are only {} for calibration", fixed,
          dataset->size());
-}
-
-std::int64_t usable_batch(const Graph& graph, const DatasetPtr& dataset, std::int64_t wanted) {
-  if (wanted <= 1 || fixed_batch(graph) > 0 || dataset->size() < 2) return wanted;
-  Executor executor(graph);
-  const auto run = [&](std::int64_t samples) {
-    for_each_batch(graph, dataset, {.batch = samples, .limit = samples},
-                   [&](const Feeds& feeds, std::int64_t) { executor.run(feeds); });
-  };
-  try {
-    run(2);
-    return wanted;
-  } catch (const Error&) {
-    run(1);  // if this fails too, its error is the one to show
-    return 1;
-  }
 }
 
 }  // namespace lithe

@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "lithe/data/loader.h"
+#include "lithe/data/usable_batch.h"
 
 namespace lithe {
 
@@ -18,10 +19,5 @@ struct BatchOptions {
 /// batch, a rest that does not fill one is left out. Throws Error(Input) if there is no full batch.
 void for_each_batch(const Graph& graph, const DatasetPtr& dataset, const BatchOptions& options,
                     const std::function<void(const Feeds&, std::int64_t samples)>& visit);
-
-/// `wanted`, or 1 if the model runs single samples but not several at once although it declares its batch
-/// free (exporters sometimes bake the batch of the example into a constant). Throws Error(Input) if it runs
-/// neither.
-std::int64_t usable_batch(const Graph& graph, const DatasetPtr& dataset, std::int64_t wanted);
 
 }  // namespace lithe

@@ -113,5 +113,31 @@ TEST(BindInputs, NamesAndDefaults) {
   EXPECT_THAT(message_of([&] { bind_inputs(graph, {{"", x}}); }), HasSubstr("2 inputs"));
 }
 
+TEST(BindBatch, SaysWhichFlagsMakeThePictureFit) {
+  Graph graph;
+  const auto takes = [&](std::int64_t a, std::int64_t b, std::int64_t c) {
+    graph.inputs = {{.name = "x",
+                     .dtype = DType::Float32,
+                     .shape = DimVector{{.symbol = "n"}, {.value = a}, {.value = b}, {.value = c}}}};
+  };
+  const auto said = [&](std::vector<std::int64_t> shape) {
+    shape.insert(shape.begin(), 2);
+    const Batch batch{.inputs = {{"", at::zeros(shape)}}, .names = {"cat.png", "dog.png"}};
+    return message_of([&] { bind_batch(graph, batch); });
+  };
+  takes(3, 32, 40);
+  EXPECT_EQ(said({3, 32, 40}), "");
+  EXPECT_THAT(said({3, 30, 40}),
+              HasSubstr("cat.png: gives the shape [2, 3, 30, 40], but the model's input 'x' "
+                        "is float32 [n, 3, 32, 40]; give --resize 32x40, or arrays"));
+  EXPECT_THAT(said({1, 32, 40}), HasSubstr("give --colour rgb, or"));
+  EXPECT_THAT(said({32, 40, 3}), HasSubstr("give --layout nchw, or"));
+  EXPECT_THAT(said({8, 8}), HasSubstr("give data of that shape"));
+  takes(32, 40, 1);
+  EXPECT_THAT(said({3, 16, 16}), HasSubstr("give --layout nhwc --resize 32x40 --colour gray, or"));
+  takes(3, -1, -1);
+  EXPECT_EQ(said({3, 7, 9}), "") << "height and width are free";
+}
+
 }  // namespace
 }  // namespace lithe

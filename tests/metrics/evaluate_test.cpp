@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "lithe/base/error.h"
+#include "message_of.h"
 
 namespace lithe {
 namespace {
@@ -98,6 +99,37 @@ TEST(Evaluate, ThroughTheEngine) {
   const Evaluation result = evaluate(executor, logits_data());
   EXPECT_NEAR(*result.top1, 2.0 / 3, 1e-12);
   EXPECT_EQ(evaluate(executor, logits_data(), {.limit = 2}).n, 2);
+}
+
+TEST(Evaluate, FeedsSingleSamplesWhereTheBatchIsBakedIn) {
+  Graph graph = graph_of({.op_type = "Reshape"});
+  graph.constants["shape"] = TensorData::from<std::int64_t>({2}, {1, 3});
+  graph.nodes[0].inputs.push_back("shape");
+  Executor executor(graph);
+  const Evaluation result = evaluate(executor, logits_data(), {.batch = 2});
+  EXPECT_EQ(result.batch, 1);
+  EXPECT_EQ(result.n, 3);
+  EXPECT_NEAR(*result.top1, 2.0 / 3, 1e-12);
+  // The same where the model compared with is the one.
+  const Evaluation other = evaluate(graph_of({.op_type = "Identity"}), same(), logits_data(), {.batch = 2},
+                                    [&](const Feeds& feeds) { return executor.run(feeds); });
+  EXPECT_EQ(other.batch, 1);
+  EXPECT_DOUBLE_EQ(*other.argmax_agreement, 1.0);
+  EXPECT_EQ(evaluate(graph_of({.op_type = "Identity"}), same(), logits_data(), {.batch = 2}).batch, 2);
+}
+
+TEST(Evaluate, SaysWhatWasFedWhereTheFirstBatchFails) {
+  Graph graph = graph_of({.op_type = "Reshape"});
+  graph.constants["shape"] = TensorData::from<std::int64_t>({2}, {-1, 7});
+  graph.nodes[0].inputs.push_back("shape");
+  Executor executor(graph);
+  const std::string said = test::message_of([&] {
+    evaluate(executor, tensor_dataset({{"", at::zeros({2, 1, 5, 5})}}), {.batch = 2});
+  });
+  EXPECT_NE(said.find("Reshape"), std::string::npos) << said;
+  EXPECT_NE(said.find("as [1, 1, 5, 5]: if it wants pictures of another size, give --resize"),
+            std::string::npos)
+      << said;
 }
 
 TEST(Evaluate, RefusesWhatDoesNotFit) {
