@@ -11,7 +11,16 @@ namespace {
 constexpr std::int64_t kMaxElements = std::int64_t{1} << 30;
 
 std::vector<std::int64_t> shape_of(const ValueInfo& input, const ShapeOverrides& shapes, std::int64_t batch) {
-  if (const auto given = shapes.find(input.name); given != shapes.end()) return given->second;
+  if (const auto given = shapes.find(input.name); given != shapes.end()) {
+    const std::vector<std::int64_t>& wanted = given->second;
+    bool fits = !input.shape || wanted.size() == input.shape->size();
+    for (std::size_t i = 0; input.shape && fits && i < wanted.size(); ++i)
+      fits = !(*input.shape)[i].known() || (*input.shape)[i].value == wanted[i];
+    if (!fits)
+      fail("--shape {}={}: the model takes {}; only what it leaves open can be chosen", input.name,
+           format_shape(wanted), format_type(input));
+    return wanted;
+  }
   if (!input.shape)
     fail("input '{}' declares no shape; give one with --shape {}=...", input.name, input.name);
   std::vector<std::int64_t> shape;

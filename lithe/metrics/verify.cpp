@@ -26,22 +26,6 @@ std::vector<ValueInfo> quantized_values(const Graph& graph) {
   return values;
 }
 
-/// Means of few codes lie exactly between two codes all the time, and kernels round such ties differently; a
-/// Relu or Clip behind the mean changes nothing of that.
-bool is_mean(const Graph& graph, const GraphIndex& index, const std::string& quantized) {
-  const int quantizer = index.producer(quantized);
-  int maker = index.producer(graph.nodes[static_cast<std::size_t>(quantizer)].inputs[0]);
-  const auto bounds = [&](int node) {
-    const Node& one = graph.nodes[static_cast<std::size_t>(node)];
-    return one.is("Relu") || one.is("Clip");
-  };
-  while (maker >= 0 && bounds(maker))
-    maker = index.producer(graph.nodes[static_cast<std::size_t>(maker)].inputs[0]);
-  if (maker < 0) return false;
-  const Node& node = graph.nodes[static_cast<std::size_t>(maker)];
-  return node.is("GlobalAveragePool") || node.is("AveragePool") || node.is("ReduceMean");
-}
-
 const at::Tensor& same_shape(const at::Tensor& value, const at::Tensor& reference, const std::string& model,
                              const std::string& name) {
   if (value.sizes() != reference.sizes())
@@ -70,13 +54,30 @@ void compare_codes(const std::string& name, const at::Tensor& ours, const at::Te
 
 }  // namespace
 
+bool holds_means(const Graph& graph, const GraphIndex& index, const std::string& quantized) {
+  const auto maker_of = [&](const std::string& value) -> const Node* {
+    const int node = index.producer(value);
+    return node < 0 ? nullptr : &graph.nodes[static_cast<std::size_t>(node)];
+  };
+  const Node* maker = maker_of(quantized);
+  if (maker) maker = maker_of(maker->input(0));
+  while (maker && (maker->is("Relu") || maker->is("Clip"))) maker = maker_of(maker->input(0));
+  return maker && (maker->is("GlobalAveragePool") || maker->is("AveragePool") || maker->is("ReduceMean"));
+}
+
 Verification verify(Executor& executor, const std::filesystem::path& model, const Feeds& feeds,
                     const VerifyOptions& options) {
   const Graph& graph = executor.graph();
   const OnnxRuntimeOptions session{.threads = options.threads, .optimization = options.optimization};
   const std::vector<ValueInfo> quantized = quantized_values(graph);
   Verification result;
-  const Feeds ours = executor.run(feeds), theirs = OnnxRuntime(model, session).run(feeds);
+  Feeds ours;
+  try {
+    ours = executor.run(feeds);
+  } catch (const Error& error) {
+    throw Error(error.kind(), fmt::format("{}: {}", model.string(), error.what()));
+  }
+  const Feeds theirs = OnnxRuntime(model, session).run(feeds);
 
   Feeds with_codes = feeds, from_codes;
   if (!quantized.empty()) {
@@ -92,7 +93,7 @@ Verification verify(Executor& executor, const std::filesystem::path& model, cons
     for (const ValueInfo& value : quantized) with_codes[value.name] = codes.at(value.name);
     const GraphIndex index(graph);
     for (const ValueInfo& value : quantized) {
-      const double tolerance = is_mean(graph, index, value.name) ? 1.0 : options.code_tolerance;
+      const double tolerance = holds_means(graph, index, value.name) ? 1.0 : options.code_tolerance;
       Feeds before = with_codes;
       before.erase(value.name);
       const at::Tensor recomputed = executor.run(before, {value.name}).at(value.name).to(at::kCPU);

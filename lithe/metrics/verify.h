@@ -45,6 +45,11 @@ struct Verification {
   bool pass = false;
 };
 
+/// Whether `quantized`, the output of a QuantizeLinear, holds the codes of an average (AveragePool,
+/// GlobalAveragePool, ReduceMean), with or without Relu or Clip behind it. Means of few codes lie exactly
+/// between two codes all the time, and kernels round such ties differently.
+bool holds_means(const Graph& graph, const GraphIndex& index, const std::string& quantized);
+
 /// Runs both on `feeds` and compares every output.
 ///
 /// Two exact implementations of a quantised net do not agree end to end: where a float lies on the edge
