@@ -6,6 +6,10 @@
 #include <cctype>
 #include <filesystem>
 
+#include "lithe/base/error.h"
+#include "lithe/data/loader.h"
+#include "lithe/data/npz.h"
+
 namespace lithe::cli {
 
 void add_preprocess_flags(CLI::App& app, PreprocessFlags& flags) {
@@ -51,6 +55,37 @@ std::string unused_labels(const std::string& spec, const Dataset& data) {
       "{}: {} names no picture and is not used; its lines must be NAME<tab>LABEL, or give "
       "another list with {},labels=FILE",
       parts.path, list, spec);
+}
+
+std::string assumed_preprocess(const std::string& model, const Graph& graph, const PreprocessFlags& flags,
+                               const std::string& spec) {
+  namespace fs = std::filesystem;
+  const DataSpec parts = parse_data_spec(spec);
+  const fs::path extension = fs::path(parts.path).extension();
+  const bool arrays =
+      parts.kind == "array" || (parts.kind.empty() && (extension == ".npz" || extension == ".npy"));
+  if (arrays || preprocess_is_known(model, graph, flags)) return "";
+  return fmt::format(
+      "nothing says what numbers {} expects: pictures go in as 0 to 1, without mean and std, colours as "
+      "stored; "
+      "if that is wrong, give --mean and --std (or --scale, --colour), or write {} (see docs/data.md)",
+      model, fs::path(model).replace_extension(".preprocess.json").string());
+}
+
+Feeds read_feeds(const Graph& graph, const std::string& npz) {
+  Feeds feeds = bind_inputs(graph, read_npz(npz));
+  for (const ValueInfo& input : graph.inputs) {
+    const auto fed = feeds.find(input.name);
+    if (fed == feeds.end() || !input.shape) continue;
+    const std::vector<std::int64_t> sizes = fed->second.sizes().vec();
+    bool fits = sizes.size() == input.shape->size();
+    for (std::size_t i = 0; fits && i < sizes.size(); ++i)
+      fits = !(*input.shape)[i].known() || (*input.shape)[i].value == sizes[i];
+    if (!fits)
+      fail("{}: the array '{}' has the shape {}, but the model takes {}; write one of that shape", npz,
+           input.name, format_shape(sizes), format_type(input));
+  }
+  return feeds;
 }
 
 }  // namespace lithe::cli

@@ -17,6 +17,15 @@ void add_preprocess_flags(CLI::App& app, PreprocessFlags& flags);
 /// Otherwise empty.
 std::string unused_labels(const std::string& spec, const Dataset& data);
 
+/// Where pictures are read and nothing says what numbers the model expects: one line that says what is
+/// assumed and how to say otherwise. Otherwise empty.
+std::string assumed_preprocess(const std::string& model, const Graph& graph, const PreprocessFlags& flags,
+                               const std::string& spec);
+
+/// The arrays of a .npz file as feeds. Throws Error(Input) naming the file and the array if a name or a shape
+/// is not what the model declares.
+Feeds read_feeds(const Graph& graph, const std::string& npz);
+
 /// What --data and --calib accept, for help.
 inline constexpr const char* kDataHelp =
     "[kind:]path[,key=value...]: folder of images, sheet, CIFAR, IDX, .npy or .npz; see docs/data.md";

@@ -7,10 +7,12 @@
 #include "cli/data_flags.h"
 #include "cli/json.h"
 #include "cli/torch_setup.h"
+#include "cli/validators.h"
 #include "cli/verbs.h"
 #include "lithe/base/error.h"
 #include "lithe/base/file.h"
 #include "lithe/data/npz.h"
+#include "lithe/data/usable_batch.h"
 #include "lithe/engine/onnxruntime.h"
 #include "lithe/graph/onnx.h"
 #include "lithe/metrics/evaluate.h"
@@ -53,18 +55,23 @@ Runner open_runner(const std::string& model, Graph graph, const std::string& bac
 }
 
 /// The other model under the names of the first, so that models of other makers can be compared.
-RunBatch with_names_of(const Graph& graph, const Runner& other) {
+RunBatch with_names_of(const Graph& graph, const Runner& other, const std::string& name) {
   const auto ours = graph.required_inputs(), theirs = other.graph.required_inputs();
   const bool rename_input = ours.size() == 1 && theirs.size() == 1;
   const bool rename_output = graph.outputs.size() == 1 && other.graph.outputs.size() == 1;
   return [=, run = other.run, from = rename_input ? theirs[0]->name : "",
           output = rename_output ? graph.outputs[0].name : ""](const Feeds& feeds) {
-    Feeds results = run(rename_input ? Feeds{{from, feeds.begin()->second}} : feeds);
+    Feeds results;
+    try {
+      results = run(rename_input ? Feeds{{from, feeds.begin()->second}} : feeds);
+    } catch (const Error& error) {  // which of the two models it is
+      throw Error(error.kind(), fmt::format("{}: {}", name, error.what()));
+    }
     return rename_output ? Feeds{{output, results.begin()->second}} : results;
   };
 }
 
-json result_json(const Evaluation& e, const EvalFlags& flags) {
+json result_json(const Evaluation& e, const EvalFlags& flags, const std::vector<std::string>& notes) {
   json out{{"top1", or_null(e.top1)},
            {"top5", or_null(e.top5)},
            {"loss", or_null(e.loss)},
@@ -74,8 +81,9 @@ json result_json(const Evaluation& e, const EvalFlags& flags) {
            {"n", e.n},
            {"throughput", e.throughput},
            {"backend", flags.backend},
-           {"batch", flags.batch},
-           {"model_seconds", e.seconds}};
+           {"batch", e.batch},
+           {"model_seconds", e.seconds},
+           {"notes", notes}};
   if (!flags.against.empty())
     out["against"] = {{"model", flags.against},
                       {"argmax_agreement", or_null(e.argmax_agreement)},
@@ -107,14 +115,14 @@ std::vector<Fact> facts_of(const Evaluation& e) {
 
 /// Runs all rows of the arrays at once, as they stand.
 Evaluation run_arrays(const Runner& runner, const EvalFlags& flags, std::vector<std::string>& files) {
-  const Feeds feeds = bind_inputs(runner.graph, read_npz(flags.inputs));
+  const Feeds feeds = read_feeds(runner.graph, flags.inputs);
   const at::NoGradGuard no_grad;
   const auto start = std::chrono::steady_clock::now();
   const Feeds results = runner.run(feeds);
   Evaluation out;
   out.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   const at::Tensor& first = feeds.begin()->second;
-  out.n = first.dim() > 0 ? first.size(0) : 1;
+  out.n = out.batch = first.dim() > 0 ? first.size(0) : 1;
   out.throughput = static_cast<double>(out.n) / out.seconds;
   if (!flags.outputs.empty()) {
     TensorMap arrays;
@@ -139,8 +147,12 @@ void run_eval(EvalFlags& flags) {
   Graph graph = read_onnx(model);
   const Preprocess preprocess = preprocess_for(model, graph, flags.preprocess);
   const DatasetPtr data = flags.data.empty() ? nullptr : open_dataset(flags.data, preprocess);
-  if (data)
+  std::vector<std::string> notes;
+  if (data) {
     if (const std::string hint = unused_labels(flags.data, *data); !hint.empty()) call.warn(hint);
+    if (std::string note = assumed_preprocess(model, graph, flags.preprocess, flags.data); !note.empty())
+      notes.push_back(std::move(note));
+  }
   const Runner runner = open_runner(model, std::move(graph), flags.backend, device, call.threads());
 
   std::vector<std::string> files;
@@ -148,8 +160,10 @@ void run_eval(EvalFlags& flags) {
   if (data) {
     RunBatch other;
     if (!flags.against.empty())
-      other = with_names_of(runner.graph, open_runner(flags.against, read_onnx(flags.against), flags.backend,
-                                                      device, call.threads()));
+      other = with_names_of(
+          runner.graph,
+          open_runner(flags.against, read_onnx(flags.against), flags.backend, device, call.threads()),
+          flags.against);
     result = evaluate(runner.graph, runner.run, data,
                       {.batch = flags.batch,
                        .threads = call.threads(),
@@ -160,12 +174,13 @@ void run_eval(EvalFlags& flags) {
                        .shave = flags.shave,
                        .progress = &call.progress()},
                       other);
+    if (result.batch < flags.batch && fixed_batch(runner.graph) == 0) notes.emplace_back(kSingleSamplesOnly);
   } else {
     result = run_arrays(runner, flags, files);
   }
 
   const std::vector<Fact> facts = facts_of(result);
-  const json object = result_json(result, flags);
+  const json object = result_json(result, flags, notes);
   if (!call.options.report.empty()) {
     Report report{.title = std::filesystem::path(model).filename().string(),
                   .subtitle = "lithe eval on " + (data ? flags.data : flags.inputs),
@@ -174,12 +189,14 @@ void run_eval(EvalFlags& flags) {
     Table table{.title = "All numbers", .columns = {{"measure", false}, {"value"}}, .rows = {}, .note = ""};
     for (const Fact& fact : facts) table.rows.push_back({fact.name, fact.value});
     report.add(std::move(table));
+    for (const std::string& note : notes) report.add(Text{note});
     const auto written = write_report(report, call.envelope(object, files), call.options.report);
     files.insert(files.end(), written.begin(), written.end());
   }
   std::vector<std::vector<std::string>> rows;
   for (const Fact& fact : facts) rows.push_back({fact.name, fact.value});
   call.say("{}", format_table({"measure", "value"}, rows));
+  for (const std::string& note : notes) call.say("note: {}", note);
   call.finish(object, files);
 }
 
@@ -191,7 +208,7 @@ void add_eval(CLI::App& app) {
   flags->call.add_flags(*verb, {Flag::Seed, Flag::Threads, Flag::Device, Flag::Limit});
   verb->add_option("--data", flags->data, kDataHelp);
   verb->add_option("--batch", flags->batch, "samples in one run")
-      ->check(CLI::Range(1, 1 << 20))
+      ->check(in_range(1, 1 << 20))
       ->capture_default_str();
   verb->add_option("--against", flags->against, "another model, run on the same data and compared with");
   verb->add_option("--inputs", flags->inputs, "a .npz file with one array an input, instead of --data");
@@ -203,7 +220,7 @@ void add_eval(CLI::App& app) {
       ->capture_default_str();
   verb->add_option("--shave", flags->shave,
                    "border in pixels that PSNR and SSIM leave out (default: the scale factor of the model)")
-      ->check(CLI::Range(0, 1024));
+      ->check(in_range(0, 1024));
   add_preprocess_flags(*verb, flags->preprocess);
   verb->callback([flags] { run_eval(*flags); });
 }

@@ -42,6 +42,15 @@ int run_module(int argc, char** argv) {
   return entry(argc, argv);
 }
 
+/// `help` and `help VERB` mean `--help` and `VERB --help`.
+void accept_help_as_verb(int& argc, char** argv) {
+  static char flag[] = "--help";
+  if (argc < 2 || std::string_view(argv[1]) != "help") return;
+  argv[1] = argc > 2 ? argv[2] : flag;
+  if (argc > 2) argv[2] = flag;
+  argc = std::min(argc, 3);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -53,6 +62,7 @@ int main(int argc, char** argv) {
   // spinning on would make them several times slower on a machine that does anything else.
   ::setenv("OMP_WAIT_POLICY", "PASSIVE", 0);
   ::setenv("GOMP_SPINCOUNT", "20000", 0);
+  accept_help_as_verb(argc, argv);
   if (needs_torch(argc, argv)) return run_module(argc, argv);
   return lithe::cli::run_command_line(argc, argv, {lithe::cli::add_inspect});
 }

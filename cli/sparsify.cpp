@@ -3,8 +3,10 @@
 #include <sstream>
 
 #include "cli/data_flags.h"
+#include "cli/plan_report.h"
 #include "cli/sparsify_report.h"
 #include "cli/torch_setup.h"
+#include "cli/validators.h"
 #include "cli/verbs.h"
 #include "lithe/base/error.h"
 #include "lithe/graph/onnx.h"
@@ -98,12 +100,22 @@ RunBatch runner(Executor& executor) {
 }
 
 void show_plan(SparsifyFlags& flags, const Graph& model, const SparsifyOptions& options) {
+  flags.call.check_outputs(false);
   const std::vector<SparseLayer> layers = plan_sparsity(model, options);
   flags.call.say("{}", plan_table(layers));
+  std::vector<std::string> notes;
   if (options.budget)
-    flags.call.say("note: the budget chooses the patterns by measuring, which a dry run does not");
+    notes.emplace_back("the budget chooses the patterns by measuring, which a dry run does not");
   const json plan = plan_json(layers);
-  flags.call.finish({{"layers", plan}, {"units", plan}, {"groups", json::array()}});
+  const json result{{"layers", plan}, {"units", plan}, {"groups", json::array()}};
+  const auto files =
+      write_plan(flags.call, result,
+                 {table_of("Layers", plan,
+                           {"name", "op", "shape", "weights", "kept", "macs", "pattern", "dense_reason"})},
+                 notes);
+  for (const std::string& note : notes) flags.call.say("note: {}", note);
+  for (const std::string& file : files) flags.call.say("wrote {}", file);
+  flags.call.finish(result, files);
 }
 
 void run_sparsify(SparsifyFlags& flags) {
@@ -127,6 +139,10 @@ void run_sparsify(SparsifyFlags& flags) {
     return limit > 0 ? seeded_subset(data, limit, call.options.seed) : data;
   };
   const DatasetPtr data = open(flags.data), held_out = open(flags.val);
+  if (const std::string& spec = flags.data.empty() ? flags.val : flags.data; !spec.empty())
+    if (const std::string note = assumed_preprocess(call.options.model, model, flags.preprocess, spec);
+        !note.empty())
+      call.warn(note);
 
   SparsifySummary summary{.model = call.options.model, .options = options};
   const EvaluateOptions scoring{.batch = std::min<std::int64_t>(flags.batch, 128),
@@ -193,19 +209,19 @@ void add_pruning_flags(CLI::App& verb, SparsifyFlags& flags) {
                   "patterns that --budget may choose (default: 2:4,1:4,1:8,1:16)");
   verb.add_flag("--permute", flags.permute, "reorder channels first, so that masks keep more");
   verb.add_option("--decay", flags.decay, "of pruned weights (sr-ste, spre)")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least(0))
       ->capture_default_str();
   verb.add_flag("--faithful", flags.faithful,
                 "spre as its authors' code: branches start at scale 1, spatial masks change every step");
   verb.add_option("--branch-gamma", flags.branch_gamma,
                   "scale at which branches start (default: 0, or 1 with --faithful)")
-      ->check(CLI::NonNegativeNumber);
+      ->check(at_least(0));
   verb.add_option("--spatial-update", flags.spatial_update,
                   "when spatial masks are measured (default: epoch, or step with --faithful)")
       ->check(CLI::IsMember({"step", "epoch", "never"}));
   verb.add_option("--spatial-margin", flags.margin,
                   "hysteresis of the spatial masks, as a share of the average")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(in_range(0.0, 1.0))
       ->capture_default_str();
   verb.add_option("--spatial", flags.spatial, "where branches live; everywhere and inverted are controls")
       ->check(CLI::IsMember({"measured", "everywhere", "inverted"}))
@@ -213,46 +229,44 @@ void add_pruning_flags(CLI::App& verb, SparsifyFlags& flags) {
 }
 
 void add_training_flags(CLI::App& verb, SparsifyFlags& flags) {
-  verb.add_option("--epochs", flags.epochs, "of training")
-      ->check(CLI::Range(1, 100000))
-      ->capture_default_str();
+  verb.add_option("--epochs", flags.epochs, "of training")->check(in_range(1, 100000))->capture_default_str();
   verb.add_option("--batch", flags.batch, "samples in a step")
-      ->check(CLI::Range(1, 1 << 16))
+      ->check(in_range(1, 1 << 16))
       ->capture_default_str();
   verb.add_option("--lr", flags.rate,
                   "highest learning rate of the cosine schedule (default: 0.02, or 0.1 with --from-scratch)")
-      ->check(CLI::PositiveNumber);
+      ->check(positive());
   verb.add_option("--weight-decay", flags.weight_decay, "of the weights")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least(0))
       ->capture_default_str();
   verb.add_flag("--decay-all", flags.decay_all, "also of batch norms and biases");
   verb.add_option("--warmup", flags.warmup, "epochs of rising learning rate")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least(0))
       ->capture_default_str();
   verb.add_option("--label-smoothing", flags.label_smoothing, "share of the label spread over all classes")
-      ->check(CLI::Range(0.0, 0.99))
+      ->check(in_range(0.0, 0.99))
       ->capture_default_str();
   verb.add_option("--clip-norm", flags.clip_norm, "bound of the gradient's norm; 0: none")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least(0))
       ->capture_default_str();
   verb.add_flag("--flip", flags.flip, "augmentation: mirror images at random");
   verb.add_option("--padded-crop", flags.crop, "augmentation: shift by up to so many pixels")
-      ->check(CLI::Range(0, 256))
+      ->check(in_range(0, 256))
       ->capture_default_str();
   verb.add_flag("--from-scratch", flags.from_scratch,
                 "draw all weights anew instead of starting from the model's");
   verb.add_option("--distil", flags.distil, "weight of the dense model as teacher, 0 to 1")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(in_range(0.0, 1.0))
       ->capture_default_str();
   verb.add_option("--temperature", flags.temperature, "of the distillation")
-      ->check(CLI::PositiveNumber)
+      ->check(positive())
       ->capture_default_str();
   verb.add_option("--val-share", flags.val_share,
                   "share of the training data that chooses the best epoch; 0: the last is taken")
-      ->check(CLI::Range(0.0, 0.9))
+      ->check(in_range(0.0, 0.9))
       ->capture_default_str();
   verb.add_option("--norm-batches", flags.norm_batches, "batches to re-estimate batch norms on")
-      ->check(CLI::Range(1, 100000))
+      ->check(in_range(1, 100000))
       ->capture_default_str();
   verb.add_option("--checkpoints", flags.checkpoints, "folder for checkpoints, from which --resume goes on");
 }

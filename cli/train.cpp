@@ -7,6 +7,7 @@
 #include "cli/data_flags.h"
 #include "cli/torch_setup.h"
 #include "cli/train_report.h"
+#include "cli/validators.h"
 #include "cli/verbs.h"
 #include "lithe/base/error.h"
 #include "lithe/base/file.h"
@@ -158,6 +159,10 @@ void run_train(TrainFlags& flags) {
     options.loss = TrainLoss::L1;
   DatasetPtr data = open_dataset(flags.data, preprocess);
   if (const std::string hint = unused_labels(flags.data, *data); !hint.empty()) call.warn(hint);
+  if (!by_name)
+    if (const std::string note = assumed_preprocess(call.options.model, graph, flags.preprocess, flags.data);
+        !note.empty())
+      call.warn(note);
   if (call.options.limit > 0) data = seeded_subset(data, call.options.limit, call.options.seed);
   if (!flags.validation.empty()) options.validation = open_dataset(flags.validation, preprocess);
   if (by_name) graph = build_for(flags, *data, preprocess);
@@ -210,34 +215,33 @@ void add_recipe_flags(CLI::App& verb, TrainFlags& flags) {
   const auto add_flag = [&](const char* name, bool& value, const char* help) {
     verb.add_flag(name, value, help)->group(group);
   };
-  add("--epochs", options.epochs, "passes over the data")->check(CLI::Range(1, 1000000));
-  add("--batch", options.batch, "samples in a step (of one process)")->check(CLI::Range(1, 1 << 20));
+  add("--epochs", options.epochs, "passes over the data")->check(in_range(1, 1000000));
+  add("--batch", options.batch, "samples in a step (of one process)")->check(in_range(1, 1 << 20));
   add("--optimiser,--optimizer", flags.optimiser, "sgd or adamw")->check(CLI::IsMember({"sgd", "adamw"}));
   verb.add_option("--lr,--learning-rate", flags.learning_rate,
                   "highest learning rate (default: 0.1, or 0.001 for adamw)")
       ->group(group)
-      ->check(CLI::PositiveNumber);
-  add("--momentum", flags.momentum, "of sgd")->check(CLI::Range(0.0, 0.9999));
+      ->check(positive());
+  add("--momentum", flags.momentum, "of sgd")->check(in_range(0.0, 0.9999));
   add_flag("--nesterov", flags.nesterov, "Nesterov's momentum");
-  add("--warmup", options.warmup_epochs, "epochs of rising learning rate")->check(CLI::NonNegativeNumber);
+  add("--warmup", options.warmup_epochs, "epochs of rising learning rate")->check(at_least(0));
   add("--schedule", flags.schedule, "cosine (by step), cosine-epoch, constant or step")
       ->check(CLI::IsMember({"cosine", "cosine-epoch", "constant", "step"}));
   add("--step-epochs", flags.step_epochs,
       "epochs at which --schedule step lowers the rate to a tenth, for example 30,45");
-  add("--weight-decay", options.weight_decay, "of the weights")->check(CLI::Range(0.0, 0.9999));
+  add("--weight-decay", options.weight_decay, "of the weights")->check(in_range(0.0, 0.9999));
   add_flag("--decay-all", options.decay_all, "also of norms, biases and embeddings");
   add("--label-smoothing", options.label_smoothing, "share of the label spread over all classes")
-      ->check(CLI::Range(0.0, 0.99));
-  add("--clip-norm", options.clip_norm, "bound of the gradients' norm; 0: none")
-      ->check(CLI::NonNegativeNumber);
+      ->check(in_range(0.0, 0.99));
+  add("--clip-norm", options.clip_norm, "bound of the gradients' norm; 0: none")->check(at_least(0));
   add("--ema", options.ema_decay,
       "decay of a running average of the weights, which is scored and kept; 0: off")
-      ->check(CLI::Range(0.0, 0.999999));
+      ->check(in_range(0.0, 0.999999));
   add("--loss", flags.loss, "auto, cross-entropy or l1")
       ->check(CLI::IsMember({"auto", "cross-entropy", "l1"}));
   verb.add_option("--teacher", flags.teacher, "an ONNX model to learn from besides")->group(group);
-  add("--distil", options.distillation.weight, "weight of the teacher, 0 to 1")->check(CLI::Range(0.0, 1.0));
-  add("--temperature", options.distillation.temperature, "of the distillation")->check(CLI::PositiveNumber);
+  add("--distil", options.distillation.weight, "weight of the teacher, 0 to 1")->check(in_range(0.0, 1.0));
+  add("--temperature", options.distillation.temperature, "of the distillation")->check(positive());
   verb.add_option("--freeze", flags.frozen, "name of a constant that does not learn; repeatable")
       ->group(group);
 }
@@ -249,15 +253,14 @@ void add_augmentation_flags(CLI::App& verb, Augmentation& how) {
   };
   verb.add_flag("--flip", how.flip, "mirror images at random")->group(group);
   add("--padded-crop", how.padded_crop, "shift by up to so many pixels over a black border")
-      ->check(CLI::Range(0, 256));
+      ->check(in_range(0, 256));
   verb.add_flag("--random-resized-crop", how.random_resized_crop, "take a random part, resized to the whole")
       ->group(group);
-  add("--least-area", how.least_area, "of that part, as a share of the image")->check(CLI::Range(0.001, 1.0));
+  add("--least-area", how.least_area, "of that part, as a share of the image")->check(in_range(0.001, 1.0));
   add("--colour-jitter", how.colour_jitter, "change brightness, contrast and saturation by up to this share")
-      ->check(CLI::Range(0.0, 0.99));
-  add("--mixup", how.mixup_alpha, "alpha of mixup; 0: off")->check(CLI::Range(0.0, 100.0));
-  add("--patch", how.patch, "side of the patches of image pairs; 0: whole images")
-      ->check(CLI::Range(0, 65536));
+      ->check(in_range(0.0, 0.99));
+  add("--mixup", how.mixup_alpha, "alpha of mixup; 0: off")->check(in_range(0.0, 100.0));
+  add("--patch", how.patch, "side of the patches of image pairs; 0: whole images")->check(in_range(0, 65536));
 }
 
 }  // namespace
@@ -276,7 +279,7 @@ void add_train(CLI::App& app) {
   verb->add_option("--val,--validation", flags->validation, "held-out data that choose the best epoch");
   verb->add_option("--val-share,--validation-share", flags->options.validation_share,
                    "share of --data to hold out instead, chosen by --seed")
-      ->check(CLI::Range(0.0, 0.9));
+      ->check(in_range(0.0, 0.9));
   verb->add_option("--keep", flags->keep,
                    "which weights are written: best (needs held-out data, else the last) or last")
       ->check(CLI::IsMember({"best", "last"}))
@@ -287,21 +290,21 @@ void add_train(CLI::App& app) {
   verb->add_flag("--from-scratch", flags->from_scratch, "draw the weights of an ONNX model anew");
   verb->add_option("--classes", flags->classes,
                    "outputs of a network built by name (default: as many as the data have)")
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
   verb->add_option("--scale-factor", flags->scale,
                    "of super-resolution networks (default: what the data show)")
-      ->check(CLI::Range(1, 16));
+      ->check(in_range(1, 16));
   verb->add_option("--checkpoints", flags->checkpoints,
                    "folder for checkpoints (default: beside the output, removed at the end)");
   verb->add_option("--checkpoint-every", flags->options.checkpoint_every, "epochs between checkpoints")
-      ->check(CLI::PositiveNumber)
+      ->check(at_least(1))
       ->capture_default_str();
   verb->add_option("--evaluate-every", flags->options.evaluate_every, "epochs between evaluations")
-      ->check(CLI::PositiveNumber)
+      ->check(at_least(1))
       ->capture_default_str();
   verb->add_option("--time-budget", flags->options.time_budget,
                    "seconds after which training stops, with a checkpoint")
-      ->check(CLI::NonNegativeNumber);
+      ->check(at_least(0));
   add_recipe_flags(*verb, *flags);
   add_augmentation_flags(*verb, flags->options.augmentation);
   add_preprocess_flags(*verb, flags->preprocess);

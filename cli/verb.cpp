@@ -8,6 +8,7 @@
 #include <string_view>
 #include <thread>
 
+#include "cli/validators.h"
 #include "cli/verbs.h"
 #include "lithe/base/error.h"
 #include "lithe/base/file.h"
@@ -54,7 +55,7 @@ void Invocation::add_flags(CLI::App& app, const std::set<Flag>& flags, bool mode
     app.add_option("--seed", options.seed, "seed of everything random")->capture_default_str();
   if (flags.contains(Flag::Threads))
     app.add_option("--threads", options.threads, "threads to use (default: all cores)")
-        ->check(CLI::Range(0, 1024));
+        ->check(in_range(0, 1024));
   if (flags.contains(Flag::Device))
     app.add_option("--device", options.device, "cpu or cuda")
         ->check(CLI::IsMember({"cpu", "cuda"}))
@@ -149,6 +150,7 @@ std::vector<std::int64_t> parse_shape(const std::string& text, const std::string
     if (part.empty() || part.size() > 9 || part.find_first_not_of("0123456789") != std::string::npos)
       fail("{}: '{}' is not a shape; write for example 1,3,224,224", what, text);
     shape.push_back(std::stoll(part));
+    if (shape.back() == 0) fail("{}: a dimension of 0 holds nothing; write for example 1,3,224,224", what);
     if (end == std::string_view::npos) return shape;
     rest.remove_prefix(end + 1);
   }

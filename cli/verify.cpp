@@ -3,11 +3,11 @@
 
 #include <filesystem>
 
+#include "cli/data_flags.h"
 #include "cli/torch_setup.h"
+#include "cli/validators.h"
 #include "cli/verbs.h"
 #include "lithe/base/error.h"
-#include "lithe/data/loader.h"
-#include "lithe/data/npz.h"
 #include "lithe/engine/executor.h"
 #include "lithe/engine/random_inputs.h"
 #include "lithe/graph/onnx.h"
@@ -32,9 +32,15 @@ void run_verify(VerifyFlags& flags) {
   const Graph graph = read_onnx(call.options.model);
   const at::NoGradGuard no_grad;
   Executor executor(graph, {.device = device});
-  const Feeds feeds = flags.inputs.empty() ? random_inputs(graph, call.options.seed,
-                                                           parse_shape_flags(flags.shapes), flags.batch)
-                                           : bind_inputs(graph, read_npz(flags.inputs));
+  const auto random_feeds = [&] {
+    const ShapeOverrides shapes = parse_shape_flags(flags.shapes);
+    try {
+      return random_inputs(graph, call.options.seed, shapes, flags.batch);
+    } catch (const Error& error) {
+      throw Error(error.kind(), fmt::format("{}: {}", call.options.model, error.what()));
+    }
+  };
+  const Feeds feeds = flags.inputs.empty() ? random_feeds() : read_feeds(graph, flags.inputs);
   const Verification verification =
       verify(executor, call.options.model, feeds,
              {.threads = call.threads(), .optimization = flags.optimization, .tolerance = flags.tolerance});
@@ -101,11 +107,12 @@ void add_verify(CLI::App& app) {
   verb->add_option("--inputs", flags->inputs,
                    "a .npz file with one array an input (default: random inputs by --seed)");
   verb->add_option("--shape", flags->shapes, "NAME=1,3,224,224: shape of an input that leaves it open");
-  verb->add_option("--batch", flags->batch, "size of a free first dimension")->check(CLI::PositiveNumber);
+  verb->add_option("--batch", flags->batch, "size of a free first dimension")->check(at_least(1));
   verb->add_option(
           "--tolerance", flags->tolerance,
           "largest difference allowed, relative to the output's largest value; for quantised models, from "
           "equal codes")
+      ->check(at_least(0))
       ->capture_default_str();
   verb->add_option("--optimization", flags->optimization, "how far ONNX Runtime may rewrite the graph")
       ->check(CLI::IsMember({"disabled", "basic", "extended", "all"}))

@@ -14,6 +14,7 @@ folder=$(realpath -m "${3:-build/nets}")
 cd "$(dirname "$0")/.."
 shift $(( $# < 3 ? $# : 3 ))
 lithe=${LITHE:-build/release/bin/lithe}
+[[ -x $lithe ]] || lithe=build/tool/bin/lithe  # what scripts/demo.sh builds
 nets=${NETS:-resnet20 mobilenet_v2_x0.5 vit_small}
 mkdir -p "$folder"
 

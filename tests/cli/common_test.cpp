@@ -23,6 +23,85 @@ TEST(Tool, HelpNamesEveryVerb) {
   }
 }
 
+TEST(Tool, HelpIsAVerbToo) {
+  EXPECT_EQ(run_lithe("help").out, run_lithe("--help").out);
+  for (const char* verb : {"inspect", "quantize"}) {
+    const Outcome help = run_lithe(std::string("help ") + verb);
+    EXPECT_EQ(help.status, 0) << help.err;
+    EXPECT_EQ(help.out, run_lithe(std::string(verb) + " --help").out);
+  }
+  expect_user_error(run_lithe("help conquer"), "unknown verb 'conquer'");
+}
+
+TEST(Tool, NumbersOutOfRangeAreOneShortLine) {
+  for (const auto& [flags, said] : std::vector<std::pair<std::string, std::string>>{
+           {"verify m.onnx --tolerance -1", "--tolerance: -1 is not allowed; give 0 or more"},
+           {"verify m.onnx --tolerance nan", "--tolerance: nan is not allowed; give 0 or more"},
+           {"verify m.onnx --batch 0", "--batch: 0 is not allowed; give 1 or more"},
+           {"eval m.onnx --batch 0", "--batch: 0 is not allowed; give 1 to 1048576"},
+           {"eval m.onnx --threads many", "--threads: 'many' is no number; give 0 to 1024"},
+           {"quantize m.onnx --percentile 101", "--percentile: 101 is not allowed; give 50 to 100"},
+           {"train resnet20 --lr 0", "--lr: 0 is not allowed; give more than 0"},
+           {"sparsify m.onnx --decay -1", "--decay: -1 is not allowed; give 0 or more"}}) {
+    const Outcome outcome = run_lithe(flags);
+    expect_user_error(outcome, said);
+    EXPECT_LT(outcome.err.size(), 120u) << outcome.err;
+  }
+  EXPECT_THAT(run_lithe("sparsify --help").out, testing::Not(HasSubstr("e+308")));
+}
+
+TEST(Tool, PlacesThatCannotBeWrittenAreForTheUserToMend) {
+  const TemporaryFolder folder;
+  const std::string quantize = "quantize " + kDigits + " --activation-bits off";
+  for (const std::string& place : {(folder.path() / "missing/out.onnx").string(), folder.path().string(),
+                                   std::string("/proc/out.onnx"), kDigits + "/out.onnx"})
+    expect_user_error(run_lithe(quantize + " -o " + place), place);
+  for (const std::string& report : {kDigits, std::string("/proc/report")}) {
+    expect_user_error(run_lithe("inspect " + kDigits + " --report " + report), report);
+    expect_user_error(run_lithe(quantize + " --dry-run --report " + report), report);
+  }
+  expect_user_error(run_lithe("eval " + kDigits + " --inputs in.npz --outputs /proc/out.npz"),
+                    "/proc/out.npz");
+  EXPECT_TRUE(fs::is_empty(folder.path()));
+}
+
+TEST(Tool, ADryRunOfSparsifyHasAReport) {
+  const TemporaryFolder folder;
+  const fs::path report = folder.path() / "report";
+  const Outcome outcome = run_lithe("sparsify " + kDigits + " --dry-run --json --report " + report.string());
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  const auto written = nlohmann::json::parse(read_text_file(report / "report.json"));
+  EXPECT_EQ(written.at("result"), outcome.result());
+  EXPECT_EQ(written.at("report").at("items").at(0).at("rows").size(), outcome.result().at("layers").size());
+  EXPECT_EQ(outcome.json().at("files").size(), 2u);
+}
+
+/// The bytes of the digit classifier with one text replaced by another of the same length, as often as it
+/// occurs.
+std::string digits_with(const std::string& from, const std::string& to) {
+  std::string bytes = read_text_file(kDigits);
+  for (std::size_t at = bytes.find(from); at != std::string::npos; at = bytes.find(from, at + 1))
+    bytes.replace(at, from.size(), to);
+  return bytes;
+}
+
+TEST(Tool, DamagedAttributeNamesAreRefusedInEveryVerb) {
+  const TemporaryFolder folder;
+  const std::string model = (folder.path() / "flipped.onnx").string(),
+                    out = (folder.path() / "out.onnx").string();
+  write_file(model, digits_with("strides", "stridls"));
+  const std::string data = " sheet:" + (kExamples / "digits/digits.png").string() + ",cell=20x20";
+  for (const std::string& call : {"inspect " + model, "verify " + model, "eval " + model + " --data" + data,
+                                  "quantize " + model + " --calib" + data + " -o " + out,
+                                  "train " + model + " --data" + data + " -o " + out,
+                                  "sparsify " + model + " --method magnitude -o " + out}) {
+    const Outcome outcome = run_lithe(call);
+    expect_user_error(outcome, "flipped.onnx: Conv node '");
+    EXPECT_THAT(outcome.err, HasSubstr("the operator Conv has no attribute 'stridls'"));
+  }
+  EXPECT_FALSE(fs::exists(out));
+}
+
 TEST(Tool, BadCommandLinesAreOneLine) {
   expect_user_error(run_lithe(""), "subcommand");
   expect_user_error(run_lithe("conquer"), "unknown verb 'conquer'; verbs: inspect, eval");

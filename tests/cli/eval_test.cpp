@@ -80,7 +80,8 @@ TEST(Eval, RunsArrays) {
   write_npz({{"picture", at::zeros({3, 1, 20, 20})}}, in);
   expect_user_error(run_lithe(call), "'picture', which is no input of the model; its inputs are image");
   write_npz({{"image", at::zeros({3, 1, 20, 19})}}, in);
-  expect_user_error(run_lithe(call), "image");
+  expect_user_error(run_lithe(call),
+                    in.string() + ": the array 'image' has the shape [3, 1, 20, 19], but the model takes");
   EXPECT_FALSE(fs::exists(out));
   write_npz({{"image", at::zeros({3, 1, 20, 20})}}, in);
   const Outcome eval = run_lithe(call + " --json");
@@ -133,6 +134,63 @@ TEST(Eval, DamagedPicturesAreOneLine) {
   expect_user_error(run_lithe("eval " + kDigits + " --quiet --data sheet:" +
                               (folder.path() / "bad.png").string() + ",cell=20x20"),
                     "bad.png: the picture is damaged");
+}
+
+/// The digit classifier with the batch of an example in a constant, as some exporters leave it.
+std::string write_baked_model(const TemporaryFolder& folder) {
+  Graph graph = read_onnx(kDigits);
+  const std::string logits = graph.outputs[0].name;
+  Node reshape{.name = "baked", .op_type = "Reshape", .inputs = {logits}, .outputs = {"scores"}};
+  reshape.inputs.push_back(graph.add_constant("one_row", TensorData::from<std::int64_t>({2}, {1, 10})));
+  graph.nodes.push_back(reshape);
+  graph.outputs[0].name = "scores";
+  const fs::path model = folder.path() / "baked.onnx";
+  write_onnx(graph, model);
+  fs::copy_file(kExamples / "models/digits.json", folder.path() / "baked.json");
+  return model.string();
+}
+
+TEST(Eval, FeedsSingleSamplesWhereTheBatchIsBakedIn) {
+  const TemporaryFolder folder;
+  const std::string model = write_baked_model(folder), rest = kTestDigits + " --limit 100 --json";
+  const Outcome whole = run_lithe("eval " + kDigits + rest), single = run_lithe("eval " + model + rest);
+  ASSERT_EQ(single.status, 0) << single.err;
+  EXPECT_EQ(single.result().at("top1"), whole.result().at("top1"));
+  EXPECT_EQ(single.result().at("batch"), 1);
+  EXPECT_EQ(whole.result().at("batch"), 32);
+  EXPECT_THAT(single.result().at("notes").at(0).get<std::string>(), HasSubstr("single samples only"));
+  EXPECT_TRUE(whole.result().at("notes").empty());
+  const Outcome against = run_lithe("eval " + kDigits + rest + " --against " + model);
+  ASSERT_EQ(against.status, 0) << against.err;
+  EXPECT_EQ(against.result().at("against").at("argmax_agreement"), 1.0);
+}
+
+TEST(Eval, SaysWhatIsAssumedOfThePreprocessing) {
+  const TemporaryFolder folder;
+  const std::string model = (folder.path() / "bare.onnx").string();
+  fs::copy_file(kDigits, model);
+  const std::string call = "eval " + model + kTestDigits + " --limit 20";
+  const Outcome bare = run_lithe(call);
+  ASSERT_EQ(bare.status, 0) << bare.err;
+  EXPECT_THAT(bare.out,
+              HasSubstr("note: nothing says what numbers " + model + " expects: pictures go in as 0 to 1"));
+  EXPECT_THAT(bare.out, HasSubstr("bare.preprocess.json"));
+  for (const std::string& told :
+       {call + " --mean 0.5 --std 0.5", "eval " + kDigits + kTestDigits + " --limit 20"})
+    EXPECT_THAT(run_lithe(told).out, testing::Not(HasSubstr("nothing says"))) << told;
+  write_npz({{"image", at::zeros({3, 1, 20, 20})}}, folder.path() / "in.npz");
+  const Outcome arrays = run_lithe("eval " + model + " --data " + (folder.path() / "in.npz").string());
+  EXPECT_EQ(arrays.status, 0) << arrays.err;
+  EXPECT_THAT(arrays.out, testing::Not(HasSubstr("nothing says"))) << "arrays are fed as they are";
+}
+
+TEST(Eval, PicturesThatDoNotFitAreNamedWithTheRemedy) {
+  const Outcome photos = run_lithe("eval " + kDigits + " --quiet --data " + (kExamples / "photos").string());
+  expect_user_error(photos, (kExamples / "photos").string());
+  EXPECT_THAT(photos.err, HasSubstr("give --resize 20x20"));
+  EXPECT_EQ(run_lithe("eval " + kDigits + " --quiet --resize 20x20 --data " + (kExamples / "photos").string())
+                .status,
+            0);
 }
 
 TEST(Eval, UserErrorsAreOneLine) {

@@ -39,6 +39,11 @@ TEST(Verify, BadInputsAreNamed) {
   LITHE_NEED_ONNX_RUNTIME();
   expect_user_error(run_lithe("verify " + kDigits + " --shape nothing=1,1,20,20"), "no input of that name");
   expect_user_error(run_lithe("verify " + kDigits + " --shape input=1x"), "not a shape");
+  for (const char* verb : {"verify ", "inspect ", "quantize --dry-run "})
+    expect_user_error(run_lithe(verb + kDigits + " --shape image=0,1,20,20"), "a dimension of 0");
+  const Outcome wrong = run_lithe("verify " + kDigits + " --shape image=1,1,19,20");
+  expect_user_error(wrong, "digits.onnx: ");
+  EXPECT_THAT(wrong.err, testing::HasSubstr("--shape"));
   expect_user_error(run_lithe("verify " + kDigits + " --inputs /nowhere.npz"), "/nowhere.npz");
   expect_user_error(run_lithe("verify " + kDigits + " --device cuda"), "--device cpu");
 }

@@ -1,0 +1,15 @@
+// Checks of numbers on the command line, whose messages are one short line.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+namespace lithe::cli {
+
+/// `low` to `high`, both included.
+CLI::Validator in_range(double low, double high);
+/// `low` or more.
+CLI::Validator at_least(double low);
+/// More than 0.
+CLI::Validator positive();
+
+}  // namespace lithe::cli
