@@ -160,6 +160,80 @@ TEST_F(QuantizeTool, BadFlagsAreNamed) {
   EXPECT_TRUE(nothing_written());
 }
 
+TEST_F(QuantizeTool, ADryRunHasAReport) {
+  const fs::path report = folder_.path() / "report";
+  const Outcome outcome = run_lithe("quantize " + kDigits + " --dry-run --json --report " + report.string());
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  const auto written = nlohmann::json::parse(read_text_file(report / "report.json"));
+  EXPECT_EQ(written.at("result"), outcome.result());
+  EXPECT_EQ(outcome.json().at("files").size(), 2u);
+  const auto items = written.at("report").at("items");
+  EXPECT_EQ(items.at(0).at("title"), "Units");
+  EXPECT_EQ(items.at(0).at("rows").size(), outcome.result().at("units").size());
+  EXPECT_EQ(items.at(1).at("rows").size(), outcome.result().at("layers").size());
+  EXPECT_THAT(read_text_file(report / "report.html"), HasSubstr(outcome.result().at("layers")[0].at("name")));
+}
+
+TEST_F(QuantizeTool, FilesForOtherRuntimesSayThatThisOneMaySaturate) {
+  const std::string note = "stock ONNX Runtime on x86 without VNNI would saturate";
+  const auto notes = [&](const std::string& flags) {
+    return run_lithe("quantize " + kDigits + " --dry-run --json" + flags).result().at("notes").dump();
+  };
+  EXPECT_THAT(notes(" --target openvino"), HasSubstr("the file is for OpenVINO: " + note));
+  EXPECT_THAT(notes(" --target tensorrt"), HasSubstr("the file is for TensorRT: " + note));
+  for (const char* safe :
+       {"", " --target openvino --reduce-range all", " --target openvino --activation-bits off",
+        " --target openvino --weight-bits 4 --first-last same"})
+    EXPECT_THAT(notes(safe), testing::Not(HasSubstr("would saturate"))) << safe;
+  const Outcome whole =
+      run_lithe("quantize " + kDigits + kCalibration + " --limit 32 --target openvino -o " + out_);
+  ASSERT_EQ(whole.status, 0) << whole.err;
+  EXPECT_THAT(whole.out, HasSubstr(note));
+}
+
+TEST_F(QuantizeTool, WarnsWhereNothingIsQuantized) {
+  const std::string call = "quantize " + kDigits + " --json";
+  for (const std::string& none : {" --exclude '*'", " --bits-for '*=off'"}) {
+    const Outcome dry = run_lithe(call + " --dry-run" + none);
+    ASSERT_EQ(dry.status, 0) << dry.err;
+    EXPECT_THAT(dry.err, HasSubstr("warning: nothing is quantised"));
+    const Outcome whole = run_lithe(call + kCalibration + " --limit 32 -o " + out_ + none);
+    ASSERT_EQ(whole.status, 0) << whole.err;
+    EXPECT_THAT(whole.result().at("warnings").dump(), HasSubstr("nothing is quantised"));
+  }
+  EXPECT_THAT(run_lithe(call + " --dry-run --exclude 'stem*'").err, testing::Not(HasSubstr("warning")));
+}
+
+TEST_F(QuantizeTool, EachStepIsToldOnce) {
+  const Outcome outcome =
+      run_lithe("quantize " + kDigits + kCalibration + kTest + " --limit 32 --method mse -o " + out_);
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  const std::size_t first = outcome.err.find("compare with float: done");
+  ASSERT_NE(first, std::string::npos) << outcome.err;
+  EXPECT_EQ(outcome.err.find("compare with float: done", first + 1), std::string::npos) << outcome.err;
+}
+
+TEST_F(QuantizeTool, OutputsThatAreNotMeasuredAreNamed) {
+  Graph graph = read_onnx(kDigits);
+  for (const Node& node : graph.nodes)
+    if (node.is("Gemm")) graph.outputs.push_back({.name = node.inputs[0], .dtype = DType::Float32});
+  const fs::path model = folder_.path() / "two.onnx";
+  write_onnx(graph, model);
+  const Outcome outcome = run_lithe("quantize " + model.string() + kCalibration + " --limit 32 -o " + out_);
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, HasSubstr("what is measured is the output '" + graph.outputs[0].name +
+                                     "'; not checked: '" + graph.outputs[1].name + "'"));
+}
+
+TEST_F(QuantizeTool, SaysWhatIsAssumedOfThePreprocessing) {
+  const fs::path model = folder_.path() / "bare.onnx";
+  fs::copy_file(kDigits, model);
+  const std::string call = "quantize " + model.string() + kCalibration + " --limit 32 --json -o " + out_;
+  EXPECT_THAT(run_lithe(call).result().at("notes").dump(), HasSubstr("nothing says what numbers"));
+  EXPECT_THAT(run_lithe(call + " --mean 0.5 --std 0.5").result().at("notes").dump(),
+              testing::Not(HasSubstr("nothing says")));
+}
+
 TEST_F(QuantizeTool, TheModelIsNotOverwritten) {
   const fs::path model = folder_.path() / "model.onnx";
   fs::copy_file(kDigits, model);
