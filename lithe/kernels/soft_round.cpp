@@ -18,42 +18,28 @@
 namespace lithe {
 namespace {
 
-constexpr std::int64_t kTile = 256;
+constexpr std::int64_t kTile = 256;  // elements
+constexpr std::int64_t kLargestLanes = 16;
 
-/// Walks over a weight in tiles and spreads the numbers of the channels over their elements, so that the
-/// loops over elements need not know how the channels lie in memory.
-class ChannelTile {
- public:
-  explicit ChannelTile(const SoftRound& round) : round_(round) {}
-  alignas(64) float scale[kTile] = {};
-  alignas(64) float zero_point[kTile] = {};
+/// A part of a weight, and what its elements' channels are: the loops over elements need not know how the
+/// channels lie in memory.
+struct Tile {
+  std::int64_t start = 0, size = 0;
+  // Room for a vector that begins at the last element.
+  alignas(64) float scale[kTile + kLargestLanes] = {};
+  alignas(64) float zero_point[kTile + kLargestLanes] = {};
 
-  /// Fills in elements `start` ... `start + size - 1` of the weight.
-  void move_to(std::int64_t start, std::int64_t size) {
-    if (round_.channels == 1 && is_filled_) return;
-    const std::int64_t filled = round_.channels == 1 ? kTile : size;  // one scale: once for all tiles
-    for_each_run(start, filled, [&](std::int64_t at, std::int64_t channel, std::int64_t length) {
-      std::fill_n(scale + at, length, round_.scale[channel]);
-      std::fill_n(zero_point + at, length, round_.zero_point[channel]);
-    });
-    is_filled_ = true;
-  }
-
-  /// Calls visit(place in the tile, channel, length) for each run of elements of one channel.
+  /// Calls visit(place in the tile, channel, length) for each run of elements of one channel, in order.
   template <typename Visit>
-  void for_each_run(std::int64_t start, std::int64_t size, const Visit& visit) const {
-    std::int64_t channel = start / round_.inner % round_.channels, left = round_.inner - start % round_.inner;
-    for (std::int64_t at = 0; at < size; left = round_.inner) {
+  void for_each_run(const SoftRound& round, const Visit& visit) const {
+    std::int64_t channel = start / round.inner % round.channels, left = round.inner - start % round.inner;
+    for (std::int64_t at = 0; at < size; left = round.inner) {
       const std::int64_t length = std::min(left, size - at);
       visit(at, channel, length);
       at += length;
-      channel = channel + 1 < round_.channels ? channel + 1 : 0;
+      channel = channel + 1 < round.channels ? channel + 1 : 0;
     }
   }
-
- private:
-  const SoftRound& round_;
-  bool is_filled_ = false;
 };
 
 /// The numbers of Adam that change from step to step.
@@ -111,24 +97,25 @@ HWY_INLINE Lanes within(Vector x, Vector low, Vector high) {
   return hn::And(hn::Ge(x, low), hn::Le(x, high));
 }
 
-/// h(v), where it is not saturated, and its slope there.
+HWY_INLINE Vector sigmoid(Vector v) {
+  const Floats d;
+  const auto one = hn::Set(d, 1.0f);
+  // Exp is defined up to 104 and gives 0 for NaN.
+  const auto power = hn::Exp(d, hn::Min(hn::Neg(v), hn::Set(d, 100.0f)));
+  return hn::IfThenElse(hn::Eq(v, v), hn::Div(one, hn::Add(one, power)), v);
+}
+
+/// h, and where it is not saturated.
 struct Rounding {
-  Vector sigmoid, value;
+  Vector value;
   Lanes is_open;
 
-  HWY_INLINE explicit Rounding(Vector v) {
+  HWY_INLINE explicit Rounding(Vector sigmoid) {
     const Floats d;
-    const auto one = hn::Set(d, 1.0f);
-    // Exp is defined up to 104 and gives 0 for NaN.
-    sigmoid = hn::Div(one, hn::Add(one, hn::Exp(d, hn::Min(hn::Neg(v), hn::Set(d, 100.0f)))));
+    const auto zero = hn::Zero(d), one = hn::Set(d, 1.0f);
     const auto stretched = hn::MulAdd(sigmoid, hn::Set(d, 1.2f), hn::Set(d, -0.1f));
-    is_open = hn::And(hn::Eq(v, v), within(stretched, hn::Zero(d), one));
-    value = hn::IfThenElse(hn::Eq(v, v), clip(stretched, hn::Zero(d), one), v);
-  }
-  HWY_INLINE Vector slope() const {
-    const Floats d;
-    const auto rest = hn::Sub(hn::Set(d, 1.0f), sigmoid);
-    return hn::IfThenElseZero(is_open, hn::Mul(hn::Mul(hn::Set(d, 1.2f), sigmoid), rest));
+    is_open = within(stretched, zero, one);
+    value = clip(stretched, zero, one);
   }
 };
 
@@ -148,14 +135,13 @@ struct Power {
   }
 };
 
-/// The numbers of a SoftRound at some lanes.
+/// The numbers of a SoftRound at the lanes from one element of a tile on.
 struct Codes {
   Vector base, scale, zero_point, low, high;
 
-  HWY_INLINE Codes(const SoftRound& round, const ChannelTile& tile, std::int64_t start, std::int64_t at,
-                   std::int64_t size) {
+  HWY_INLINE Codes(const SoftRound& round, const Tile& tile, std::int64_t at) {
     const Floats d;
-    base = load(round.base + start + at, size);
+    base = load(round.base + tile.start + at, tile.size - at);
     scale = hn::Load(d, tile.scale + at);
     zero_point = hn::Load(d, tile.zero_point + at);
     low = hn::Set(d, round.low);
@@ -167,76 +153,128 @@ struct Codes {
   HWY_INLINE Lanes is_open(Vector h) const { return within(hn::Add(base, h), low, high); }
 };
 
-/// Calls body(tile, start of the tile, place in the tile, elements left in the weight) for each vector of the
-/// weight, and end(tile, start, size) after each tile.
-template <class Body, class End>
-HWY_INLINE void for_each_vector(const SoftRound& round, const Body& body, const End& end) {
-  ChannelTile tile(round);
-  const std::int64_t count = round.count();
-  for (std::int64_t start = 0; start < count; start += kTile) {
-    const std::int64_t size = std::min(kTile, count - start);
-    tile.move_to(start, size);
-    std::int64_t at = 0;
-    for (; at + kLanes <= size; at += kLanes) body(tile, start, at, kLanes);
-    if (at < size) body(tile, start, at, size - at);
-    end(tile, start, size);
+// A weight is worked on in tiles, and a tile in short loops one after the other: one loop over all would be a
+// chain of dependent operations so long that the processor could not begin with the next vector before it
+// ends.
+
+/// Vector stores that reach into the next run, which then overwrites them.
+HWY_INLINE void fill(float* to, float value, std::int64_t length) {
+  const Floats d;
+  for (std::int64_t i = 0; i < length; i += kLanes) hn::StoreU(hn::Set(d, value), d, to + i);
+}
+
+/// Walks over the tiles of a weight.
+class Tiles {
+ public:
+  HWY_INLINE explicit Tiles(const SoftRound& round) : round_(round) {}
+
+  /// To the next tile; false behind the last.
+  HWY_INLINE bool next(Tile& tile) const {
+    tile.start += tile.size;
+    tile.size = std::min(kTile, round_.count() - tile.start);
+    if (tile.size <= 0) return false;
+    if (round_.channels == 1) {  // once for all tiles
+      if (tile.start == 0) put(tile, 0, 0, tile.size);
+    } else if (round_.inner == 1) {
+      std::int64_t channel = tile.start % round_.channels;
+      for (std::int64_t at = 0; at < tile.size; channel = 0) {
+        const std::int64_t length = std::min(round_.channels - channel, tile.size - at);
+        std::copy_n(round_.scale + channel, length, tile.scale + at);
+        std::copy_n(round_.zero_point + channel, length, tile.zero_point + at);
+        at += length;
+      }
+    } else {
+      tile.for_each_run(round_, [&](std::int64_t at, std::int64_t channel, std::int64_t length)
+                                    HWY_ATTR { put(tile, at, channel, length); });
+    }
+    return true;
+  }
+
+ private:
+  HWY_INLINE void put(Tile& tile, std::int64_t at, std::int64_t channel, std::int64_t length) const {
+    fill(tile.scale + at, round_.scale[channel], length);
+    fill(tile.zero_point + at, round_.zero_point[channel], length);
+  }
+  const SoftRound& round_;
+};
+
+/// sigmoid(v) of a tile.
+HWY_INLINE void sigmoids(const SoftRound& round, const Tile& tile, float* result) {
+  for (std::int64_t at = 0; at < tile.size; at += kLanes)
+    hn::Store(sigmoid(load(round.v + tile.start + at, tile.size - at)), Floats(), result + at);
+}
+
+/// The soft weights of a tile.
+HWY_INLINE void weights(const SoftRound& round, const Tile& tile, const float* sigmoids, float* w) {
+  for (std::int64_t at = 0; at < tile.size; at += kLanes) {
+    const Rounding h(hn::Load(Floats(), sigmoids + at));
+    store(Codes(round, tile, at).weight(h.value), w + tile.start + at, tile.size - at);
   }
 }
 
-/// The gradient of v. If the regulariser has a weight, its terms 1 - |2h - 1|^beta are added to
-/// `regulariser`.
-HWY_INLINE Vector gradient(const Rounding& h, const Codes& codes, Vector grad_w, float weight, float beta,
-                           std::int64_t size, DoubleSum<Floats>& regulariser) {
+/// The derivatives of |2h - 1|^beta by h in a tile; 1 - |2h - 1|^beta is added up.
+HWY_INLINE void derivatives(const Tile& tile, float beta, const float* sigmoids, float* result,
+                            DoubleSum<Floats>& regulariser) {
   const Floats d;
-  const auto slope = h.slope();
-  auto result = hn::IfThenElseZero(hn::And(h.is_open, codes.is_open(h.value)),
-                                   hn::Mul(hn::Mul(grad_w, codes.scale), slope));
-  if (weight != 0) {
-    const Power power(h.value, beta);
-    result = hn::NegMulAdd(hn::Mul(hn::Set(d, weight), power.derivative), slope, result);
+  for (std::int64_t at = 0; at < tile.size; at += kLanes) {
+    const Power power(Rounding(hn::Load(d, sigmoids + at)).value, beta);
+    hn::Store(power.derivative, d, result + at);
     auto term = hn::Sub(hn::Set(d, 1.0f), power.value);
-    if (size < kLanes) term = hn::IfThenElseZero(hn::FirstN(d, static_cast<std::size_t>(size)), term);
+    if (tile.size - at < kLanes)
+      term = hn::IfThenElseZero(hn::FirstN(d, static_cast<std::size_t>(tile.size - at)), term);
     regulariser.add(term);
   }
-  return result;
+}
+
+/// The gradient of v; `derivative` is that of |2h - 1|^beta.
+HWY_INLINE Vector gradient(const Codes& codes, const Rounding& h, Vector sigmoid, Vector grad_w, float weight,
+                           Vector derivative) {
+  const Floats d;
+  const auto rest = hn::Sub(hn::Set(d, 1.0f), sigmoid);
+  const auto slope = hn::IfThenElseZero(h.is_open, hn::Mul(hn::Mul(hn::Set(d, 1.2f), sigmoid), rest));
+  const auto by_loss =
+      hn::IfThenElseZero(hn::And(h.is_open, codes.is_open(h.value)), hn::Mul(grad_w, codes.scale));
+  return hn::Mul(hn::NegMulAdd(hn::Set(d, weight), derivative, by_loss), slope);
 }
 
 }  // namespace
 
 void soft_weights_target(const SoftRound& round, float* w) {
-  for_each_vector(
-      round,
-      [&](const ChannelTile& tile, std::int64_t start, std::int64_t at, std::int64_t size) HWY_ATTR {
-        const Codes codes(round, tile, start, at, size);
-        store(codes.weight(Rounding(load(round.v + start + at, size)).value), w + start + at, size);
-      },
-      [](const ChannelTile& tile, std::int64_t start, std::int64_t size) {});
+  alignas(64) float sigmoid[kTile];
+  const Tiles tiles(round);
+  for (Tile tile; tiles.next(tile);) {
+    sigmoids(round, tile, sigmoid);
+    weights(round, tile, sigmoid, w);
+  }
 }
 
 double regulariser_target(const SoftRound& round, float beta) {
-  const Floats d;
+  alignas(64) float sigmoid[kTile], unused[kTile];
   DoubleSum<Floats> sum;
-  const std::int64_t count = round.count();
-  for (std::int64_t i = 0; i < count; i += kLanes) {
-    const std::int64_t size = std::min(kLanes, count - i);
-    auto term = hn::Sub(hn::Set(d, 1.0f), Power(Rounding(load(round.v + i, size)).value, beta).value);
-    if (size < kLanes) term = hn::IfThenElseZero(hn::FirstN(d, static_cast<std::size_t>(size)), term);
-    sum.add(term);
+  const Tiles tiles(round);
+  for (Tile tile; tiles.next(tile);) {
+    sigmoids(round, tile, sigmoid);
+    derivatives(tile, beta, sigmoid, unused, sum);
   }
   return sum.total();
 }
 
 void gradient_target(const SoftRound& round, const float* grad_w, float weight, float beta, float* grad_v) {
+  const Floats d;
+  alignas(64) float sigmoid[kTile], derivative[kTile] = {};
   DoubleSum<Floats> unused;
-  for_each_vector(
-      round,
-      [&](const ChannelTile& tile, std::int64_t start, std::int64_t at, std::int64_t size) HWY_ATTR {
-        const std::int64_t i = start + at;
-        const Codes codes(round, tile, start, at, size);
-        const Rounding h(load(round.v + i, size));
-        store(gradient(h, codes, load(grad_w + i, size), weight, beta, size, unused), grad_v + i, size);
-      },
-      [](const ChannelTile& tile, std::int64_t start, std::int64_t size) {});
+  const Tiles tiles(round);
+  for (Tile tile; tiles.next(tile);) {
+    sigmoids(round, tile, sigmoid);
+    if (weight != 0) derivatives(tile, beta, sigmoid, derivative, unused);
+    for (std::int64_t at = 0; at < tile.size; at += kLanes) {
+      const std::int64_t i = tile.start + at, size = tile.size - at;
+      const auto s = hn::Load(d, sigmoid + at);
+      store(gradient(Codes(round, tile, at), Rounding(s), s, load(grad_w + i, size), weight,
+                     hn::Load(d, derivative + at)),
+            grad_v + i, size);
+    }
+  }
 }
 
 double step_target(const SoftRound& round, const AdamMoments& moments, const SoftRoundStep& step,
@@ -244,37 +282,39 @@ double step_target(const SoftRound& round, const AdamMoments& moments, const Sof
   const Floats d;
   const AdamFactors adam(step);
   DoubleSum<Floats> regulariser;
-  alignas(64) float scale_terms[kTile];
-  for_each_vector(
-      round,
-      [&](const ChannelTile& tile, std::int64_t start, std::int64_t at, std::int64_t size) HWY_ATTR {
-        const std::int64_t i = start + at;
-        const Codes codes(round, tile, start, at, size);
-        const auto v = load(round.v + i, size), grad_weight = load(grad_w + i, size);
-        const Rounding h(v);
-        if (grad_scale) hn::Store(hn::Mul(grad_weight, codes.level(h.value)), d, scale_terms + at);
-        const auto grad = gradient(h, codes, grad_weight, step.regulariser_weight, step.regulariser_beta,
-                                   size, regulariser);
-        const auto first = hn::MulAdd(grad, hn::Set(d, adam.add_first),
-                                      hn::Mul(load(moments.first + i, size), hn::Set(d, adam.keep_first)));
-        const auto second = hn::MulAdd(hn::Mul(grad, grad), hn::Set(d, adam.add_second),
-                                       hn::Mul(load(moments.second + i, size), hn::Set(d, adam.keep_second)));
-        const auto root =
-            hn::MulAdd(hn::Sqrt(second), hn::Set(d, adam.root_factor), hn::Set(d, adam.epsilon));
-        const auto next = hn::MulAdd(hn::Div(first, root), hn::Set(d, adam.minus_rate), v);
-        store(first, moments.first + i, size);
-        store(second, moments.second + i, size);
-        store(next, round.v + i, size);
-        store(codes.weight(Rounding(next).value), w + i, size);
-      },
-      [&](const ChannelTile& tile, std::int64_t start, std::int64_t size) {
-        if (!grad_scale) return;
-        tile.for_each_run(start, size, [&](std::int64_t at, std::int64_t channel, std::int64_t length) {
-          double sum = 0;
-          for (std::int64_t k = at; k < at + length; ++k) sum += static_cast<double>(scale_terms[k]);
-          grad_scale[channel] += sum;
-        });
-      });
+  alignas(64) float sigmoid[kTile], derivative[kTile] = {}, scale_terms[kTile];
+  const Tiles tiles(round);
+  for (Tile tile; tiles.next(tile);) {
+    sigmoids(round, tile, sigmoid);
+    if (step.regulariser_weight != 0)
+      derivatives(tile, step.regulariser_beta, sigmoid, derivative, regulariser);
+    for (std::int64_t at = 0; at < tile.size; at += kLanes) {
+      const std::int64_t i = tile.start + at, size = tile.size - at;
+      const Codes codes(round, tile, at);
+      const auto s = hn::Load(d, sigmoid + at), grad_weight = load(grad_w + i, size);
+      const Rounding h(s);
+      if (grad_scale) hn::Store(hn::Mul(grad_weight, codes.level(h.value)), d, scale_terms + at);
+      const auto grad =
+          gradient(codes, h, s, grad_weight, step.regulariser_weight, hn::Load(d, derivative + at));
+      const auto first = hn::MulAdd(grad, hn::Set(d, adam.add_first),
+                                    hn::Mul(load(moments.first + i, size), hn::Set(d, adam.keep_first)));
+      const auto second = hn::MulAdd(hn::Mul(grad, grad), hn::Set(d, adam.add_second),
+                                     hn::Mul(load(moments.second + i, size), hn::Set(d, adam.keep_second)));
+      const auto root = hn::MulAdd(hn::Sqrt(second), hn::Set(d, adam.root_factor), hn::Set(d, adam.epsilon));
+      store(first, moments.first + i, size);
+      store(second, moments.second + i, size);
+      store(hn::MulAdd(hn::Div(first, root), hn::Set(d, adam.minus_rate), load(round.v + i, size)),
+            round.v + i, size);
+    }
+    sigmoids(round, tile, sigmoid);
+    weights(round, tile, sigmoid, w);
+    if (!grad_scale) continue;
+    tile.for_each_run(round, [&](std::int64_t at, std::int64_t channel, std::int64_t length) {
+      double sum = 0;
+      for (std::int64_t k = at; k < at + length; ++k) sum += static_cast<double>(scale_terms[k]);
+      grad_scale[channel] += sum;
+    });
+  }
   return regulariser.total();
 }
 
