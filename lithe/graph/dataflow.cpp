@@ -93,14 +93,16 @@ std::vector<int> DataFlow::data_consumers(const std::string& value) const {
   return readers;
 }
 
-std::vector<int> DataFlow::with_helpers(std::vector<int> nodes) const {
+std::vector<int> DataFlow::with_helpers(std::vector<int> nodes,
+                                        const std::function<bool(int node)>& eligible) const {
   std::unordered_set<int> inside(nodes.begin(), nodes.end());
   std::priority_queue<int> candidates;  // latest first: a helper's readers are decided before it
   std::unordered_set<int> seen;
   const auto look_behind = [&](int node) {
     for (const std::string& name : all_reads(graph.nodes[static_cast<std::size_t>(node)])) {
       const int maker = index.producer(name);
-      if (maker >= 0 && !is_data(maker) && seen.insert(maker).second) candidates.push(maker);
+      if (maker >= 0 && !is_data(maker) && (!eligible || eligible(maker)) && seen.insert(maker).second)
+        candidates.push(maker);
     }
   };
   for (const int node : nodes) look_behind(node);

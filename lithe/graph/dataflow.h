@@ -1,6 +1,7 @@
 // Which nodes of a graph carry its data, as opposed to sizes, conditions and constants.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -37,7 +38,9 @@ class DataFlow {
   const std::optional<Weight>& weight(int node) const { return weights_[static_cast<std::size_t>(node)]; }
 
   /// Nodes beside the data path that serve only the given nodes (ascending), added to them; ascending again.
-  std::vector<int> with_helpers(std::vector<int> nodes) const;
+  /// With `eligible`, only those that it accepts.
+  std::vector<int> with_helpers(std::vector<int> nodes,
+                                const std::function<bool(int node)>& eligible = {}) const;
 
  private:
   std::vector<bool> data_, conditioned_;

@@ -10,6 +10,7 @@
 #include <unordered_set>
 #include <utility>
 
+#include "lithe/base/error.h"
 #include "lithe/graph/blocks.h"
 #include "lithe/graph/cuts.h"
 #include "lithe/graph/dataflow.h"
@@ -122,10 +123,13 @@ class Finisher {
  public:
   explicit Finisher(const DataFlow& flow) : flow_(flow) {}
 
-  Unit run(Draft draft) const {
+  Unit run(Draft draft) const { return describe(flow_.with_helpers(std::move(draft.nodes)), draft.block); }
+
+  /// Of exactly these nodes, ascending.
+  Unit describe(std::vector<int> nodes, bool block) const {
     Unit unit;
-    unit.block = draft.block;
-    unit.nodes = flow_.with_helpers(std::move(draft.nodes));
+    unit.block = block;
+    unit.nodes = std::move(nodes);
     const std::unordered_set<int> inside(unit.nodes.begin(), unit.nodes.end());
     std::set<std::string> seen;
     std::vector<std::string> side;
@@ -181,6 +185,65 @@ class Finisher {
   const DataFlow& flow_;
 };
 
+void make_names_unique(std::vector<Unit>& units, const Finisher& finisher) {
+  std::set<std::string> taken;
+  for (Unit& unit : units)
+    if (!taken.insert(unit.name).second) {
+      unit.name = finisher.fallback_name(unit);
+      for (int suffix = 2; !taken.insert(unit.name).second; ++suffix)
+        unit.name = fmt::format("{} ({})", finisher.fallback_name(unit), suffix);
+    }
+}
+
+/// Of sizes and constants alone; what depends on another input has work of its own to do.
+bool is_helper(const DataFlow& flow, int node) {
+  return !flow.is_data(node) && !flow.is_conditioned(node) && !flow.weight(node);
+}
+
+Unit merge(const DataFlow& flow, const Finisher& finisher, std::span<const Unit> units) {
+  std::vector<int> nodes;
+  for (const Unit& unit : units) nodes.insert(nodes.end(), unit.nodes.begin(), unit.nodes.end());
+  std::sort(nodes.begin(), nodes.end());
+  nodes.erase(std::unique(nodes.begin(), nodes.end()), nodes.end());
+  if (units.size() > 1)
+    nodes = flow.with_helpers(std::move(nodes), [&](int node) { return is_helper(flow, node); });
+  const bool block = std::any_of(units.begin(), units.end(), [](const Unit& unit) { return unit.block; });
+  Unit merged = finisher.describe(std::move(nodes), block);
+  if (!units.empty()) merged.name.clear();
+  for (const Unit& unit : units) merged.name += (merged.name.empty() ? "" : "+") + unit.name;
+  return merged;
+}
+
+/// The nodes of a unit, cut in front of every layer but the first; ascending in each slice.
+std::vector<std::vector<int>> slices_of(const DataFlow& flow, const Unit& unit) {
+  std::vector<std::vector<int>> slices(1);
+  std::unordered_map<int, std::size_t> slice_of;
+  int layers = 0;
+  for (const int node : unit.nodes) {
+    if (is_helper(flow, node)) continue;
+    if (flow.weight(node) && ++layers > 1) slices.emplace_back();
+    slices.back().push_back(node);
+    slice_of[node] = slices.size() - 1;
+  }
+  // Latest first: the readers of a helper are placed before it.
+  for (auto node = unit.nodes.rbegin(); node != unit.nodes.rend(); ++node) {
+    if (!is_helper(flow, *node)) continue;
+    std::set<std::size_t> served;
+    bool inside = true;
+    for (const std::string& name : node_at(flow, *node).outputs)
+      for (const int reader : flow.index.consumers(name)) {
+        const auto found = slice_of.find(reader);
+        inside = inside && found != slice_of.end();
+        if (found != slice_of.end()) served.insert(found->second);
+      }
+    if (!inside || served.size() != 1) continue;
+    slice_of[*node] = *served.begin();
+    slices[*served.begin()].push_back(*node);
+  }
+  for (auto& slice : slices) std::sort(slice.begin(), slice.end());
+  return slices;
+}
+
 }  // namespace
 
 std::vector<Unit> find_units(const Graph& graph, const UnitOptions& options) {
@@ -202,13 +265,59 @@ std::vector<Unit> find_units(const Graph& graph, const UnitOptions& options) {
   std::vector<Unit> all;
   for (Draft& draft : side.finish()) all.push_back(finisher.run(std::move(draft)));
   std::move(units.begin(), units.end(), std::back_inserter(all));
-  std::set<std::string> taken;
-  for (Unit& unit : all)
-    if (!taken.insert(unit.name).second) {
-      unit.name = finisher.fallback_name(unit);
-      for (int suffix = 2; !taken.insert(unit.name).second; ++suffix)
-        unit.name = fmt::format("{} ({})", finisher.fallback_name(unit), suffix);
+  make_names_unique(all, finisher);
+  return all;
+}
+
+Unit make_unit(const Graph& graph, std::vector<int> nodes) {
+  const DataFlow flow(graph);
+  std::sort(nodes.begin(), nodes.end());
+  nodes.erase(std::unique(nodes.begin(), nodes.end()), nodes.end());
+  if (!nodes.empty() && (nodes.front() < 0 || nodes.back() >= static_cast<int>(graph.nodes.size())))
+    fail("the graph has no node {}; it has {}", nodes.front() < 0 ? nodes.front() : nodes.back(),
+         graph.nodes.size());
+  return Finisher(flow).describe(std::move(nodes), false);
+}
+
+Unit merge_units(const Graph& graph, std::span<const Unit> units) {
+  const DataFlow flow(graph);
+  return merge(flow, Finisher(flow), units);
+}
+
+std::vector<Unit> merge_units(const Graph& graph, const std::vector<Unit>& units,
+                              const std::vector<std::vector<int>>& groups) {
+  const DataFlow flow(graph);
+  const Finisher finisher(flow);
+  std::vector<Unit> merged;
+  for (const std::vector<int>& group : groups) {
+    std::vector<Unit> members;
+    for (const int index : group) {
+      if (index < 0 || index >= static_cast<int>(units.size()))
+        fail("there is no unit {}; there are {}", index, units.size());
+      members.push_back(units[static_cast<std::size_t>(index)]);
     }
+    merged.push_back(merge(flow, finisher, members));
+    if (members.size() == 1) merged.back() = std::move(members.front());
+  }
+  return merged;
+}
+
+std::vector<Unit> split_units(const Graph& graph, const std::vector<Unit>& units) {
+  const DataFlow flow(graph);
+  const Finisher finisher(flow);
+  std::vector<Unit> all;
+  for (const Unit& unit : units) {
+    auto slices = slices_of(flow, unit);
+    if (slices.size() == 1) {
+      all.push_back(unit);
+      continue;
+    }
+    for (std::vector<int>& slice : slices) {
+      all.push_back(finisher.describe(std::move(slice), false));
+      all.back().name = finisher.fallback_name(all.back());
+    }
+  }
+  make_names_unique(all, finisher);
   return all;
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,22 @@ struct UnitOptions {
 /// data path (a time embedding that several units read) form units of their own in front. Every node of the
 /// data path is in exactly one unit; a graph without layers has none.
 std::vector<Unit> find_units(const Graph& graph, const UnitOptions& options = {});
+
+/// The unit of these nodes and no others: what the outside sees of them.
+Unit make_unit(const Graph& graph, std::vector<int> nodes);
+
+/// Units to be learnt as one: their nodes, and the helpers (sizes, constants) that now serve only this unit.
+/// The name joins theirs with '+'. `units` follow one another in the order of `find_units`.
+Unit merge_units(const Graph& graph, std::span<const Unit> units);
+/// One unit for each group of indices of `units`, all at once. Throws Error(Input) if an index is not one.
+std::vector<Unit> merge_units(const Graph& graph, const std::vector<Unit>& units,
+                              const std::vector<std::vector<int>>& groups);
+
+/// Layer granularity (Nagel et al., "Up or Down? Adaptive Rounding for Post-Training Quantization", ICML
+/// 2020): each unit is cut in front of each of its layers but the first. Slices may have several inputs and
+/// outputs: whatever a later slice or unit reads, or the graph puts out, is an output. A helper that serves
+/// several slices is in none of them, as one that serves several units is in no unit. Names are unique.
+std::vector<Unit> split_units(const Graph& graph, const std::vector<Unit>& units);
 
 /// Elements of the unit's weights (shared ones once), biases not counted.
 std::int64_t unit_weights(const Graph& graph, const Unit& unit);

@@ -7,7 +7,9 @@
 #include <cmath>
 #include <cstdlib>
 #include <set>
+#include <span>
 
+#include "lithe/base/error.h"
 #include "lithe/graph/dataflow.h"
 #include "lithe/graph/onnx.h"
 #include "lithe/graph/shape_inference.h"
@@ -224,6 +226,94 @@ TEST(FindUnits, AGraphWithoutLayersHasNone) {
   graph.nodes = {{.name = "r", .op_type = "Relu", .inputs = {"x"}, .outputs = {"y"}}};
   graph.outputs = {{.name = "y"}};
   EXPECT_TRUE(find_units(graph).empty());
+}
+
+TEST(MakeUnit, OfAnyNodes) {
+  Graph graph = build_resnet18({.batch_norm = false});
+  infer_shapes(graph);
+  for (const Unit& unit : find_units(graph)) {
+    std::vector<int> shuffled(unit.nodes.rbegin(), unit.nodes.rend());
+    const Unit made = make_unit(graph, shuffled);
+    EXPECT_EQ(made.nodes, unit.nodes);
+    EXPECT_EQ(made.layers, unit.layers);
+    EXPECT_EQ(made.inputs, unit.inputs);
+    EXPECT_EQ(made.outputs, unit.outputs);
+    EXPECT_EQ(made.name, unit.name);
+    EXPECT_EQ(made.stage_boundary, unit.stage_boundary);
+  }
+  EXPECT_THROW(make_unit(graph, {0, 9999}), Error);
+}
+
+TEST(MergeUnits, JoinsNeighbours) {
+  Graph graph = build_resnet18();
+  infer_shapes(graph);
+  const auto units = find_units(graph);
+  const auto merged = merge_units(graph, units, {{0}, {1}, {2, 3}, {4, 5, 6}, {7}, {8}, {9}});
+  expect_partition(graph, merged);
+  EXPECT_THAT(names(merged), ElementsAre("conv1", "layer1.0", "layer1.1+layer2.0",
+                                         "layer2.1+layer3.0+layer3.1", "layer4.0", "layer4.1", "fc"));
+  EXPECT_EQ(merged[2].inputs, units[2].inputs);
+  EXPECT_EQ(merged[2].outputs, units[3].outputs);
+  EXPECT_EQ(merged[2].layers.size(), 5u);
+  EXPECT_TRUE(merged[2].stage_boundary);
+  EXPECT_TRUE(merged[2].block);
+  EXPECT_EQ(merged[0].nodes, units[0].nodes);
+  const Unit one = merge_units(graph, std::span(units).subspan(2, 2));
+  EXPECT_EQ(one.nodes, merged[2].nodes);
+  EXPECT_EQ(one.name, merged[2].name);
+  EXPECT_THROW(merge_units(graph, units, {{9, 10}}), Error);
+}
+
+TEST(MergeUnits, ValuesThatSkipOverAGroupStayInputs) {
+  Graph graph = build_unet({.image_size = 16, .base = 16, .multipliers = {1, 2}, .attention_sizes = {8}});
+  infer_shapes(graph);
+  const auto units = find_units(graph);
+  std::vector<std::vector<int>> groups;
+  for (int i = 0; i < static_cast<int>(units.size()); ++i) {
+    if (i % 3 == 0) groups.emplace_back();
+    groups.back().push_back(i);
+  }
+  const auto merged = merge_units(graph, units, groups);
+  expect_partition(graph, merged);
+  // Everything at once reads what the model reads and makes what it makes.
+  const Unit all = merge_units(graph, units);
+  EXPECT_THAT(all.inputs, testing::UnorderedElementsAre("x", "t"));
+  EXPECT_THAT(all.outputs, ElementsAre("epsilon"));
+}
+
+TEST(SplitUnits, GivesEveryLayerItsSlice) {
+  const auto check = [](Graph graph) {
+    SCOPED_TRACE(graph.name);
+    infer_shapes(graph);
+    const auto units = find_units(graph);
+    const auto slices = split_units(graph, units);
+    std::size_t layers = 0;
+    for (const Unit& unit : units) layers += unit.layers.size();
+    EXPECT_EQ(slices.size(), layers);
+    for (const Unit& slice : slices) EXPECT_EQ(slice.layers.size(), 1u) << slice.name;
+    expect_partition(graph, slices);
+  };
+  check(build_resnet18());
+  check(build_resnet20());
+  check(test::with_quantizers(build_resnet18({.batch_norm = false})));
+  check(build_mobilenet_v2({.width = 0.5}));
+  check(build_edsr({.channels = 8, .blocks = 2}));
+  check(build_rdn({.channels = 8, .blocks = 2, .growth = 4, .layers = 3}));
+  check(build_unet({.image_size = 16, .base = 16, .multipliers = {1, 2}, .attention_sizes = {8}}));
+  check(build_vit({.dim = 48, .depth = 2, .classes = 10}));
+}
+
+TEST(SplitUnits, KeepsTheShortcutOfABlock) {
+  const Graph graph = build_resnet18({.batch_norm = false});
+  const auto slices = split_units(graph, find_units(graph));
+  const auto at = std::find_if(slices.begin(), slices.end(),
+                               [](const Unit& slice) { return slice.name.starts_with("layer1.0."); });
+  ASSERT_NE(at, slices.end());
+  const Unit &first = at[0], &second = at[1];
+  EXPECT_EQ(first.inputs, std::vector<std::string>{"maxpool"});
+  EXPECT_EQ(first.outputs.size(), 1u);
+  EXPECT_EQ(second.inputs, (std::vector<std::string>{first.outputs[0], "maxpool"}));
+  EXPECT_EQ(second.outputs, std::vector<std::string>{"layer1.0.relu2"});
 }
 
 }  // namespace
