@@ -207,7 +207,10 @@ json result_json(const Sparsified& result, const SparsifySummary& summary) {
           {"before", score_json(summary.before)},
           {"after", score_json(summary.after)},
           {"density", density_of(result)},
-          {"fold_difference", result.fold_difference},
+          {"fold_difference",
+           {{"absolute", result.fold_difference.absolute},
+            {"relative", result.fold_difference.relative},
+            {"exact", or_null(result.fold_difference.exact)}}},
           {"file_bytes", {{"before", summary.bytes_before}, {"after", summary.bytes_after}}},
           {"history", history},
           {"best_epoch", result.best_epoch},
@@ -259,7 +262,8 @@ Report report_of(const Sparsified& result, const SparsifySummary& summary) {
     fact(" after", summary.after);
   }
   report.facts.push_back({"weights left", percent(density_of(result))});
-  report.facts.push_back({"fold changes the output by", fmt::format("{:.1e}", result.fold_difference)});
+  report.facts.push_back(
+      {"fold changes the output by", fmt::format("{:.1e}", result.fold_difference.absolute)});
 
   BarPlot weights{
       .title = "Weights by layer", .y_label = "weights, thousands", .bars = {{"all", {}}, {"not zero", {}}}};

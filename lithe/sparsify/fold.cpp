@@ -8,10 +8,6 @@
 
 #include "lithe/base/error.h"
 #include "lithe/base/hash.h"
-#include "lithe/data/loader.h"
-#include "lithe/engine/random_inputs.h"
-#include "lithe/kernels/nm_mask.h"
-#include "lithe/metrics/metrics.h"
 
 namespace lithe {
 namespace {
@@ -83,22 +79,6 @@ std::vector<std::uint8_t> final_mask(const Graph& learnt, const MaskedLayer& one
   return mask;
 }
 
-/// Shapes for inputs that leave more than their batch open.
-ShapeOverrides free_sizes(const Graph& graph) {
-  constexpr std::int64_t kSize = 32;
-  ShapeOverrides shapes;
-  for (const ValueInfo* input : graph.required_inputs()) {
-    if (!input->shape) continue;
-    std::vector<std::int64_t> shape;
-    for (std::size_t d = 0; d < input->shape->size(); ++d) {
-      const Dim& dim = (*input->shape)[d];
-      shape.push_back(dim.known() ? dim.value : d == 0 ? 1 : kSize);
-    }
-    shapes[input->name] = std::move(shape);
-  }
-  return shapes;
-}
-
 }  // namespace
 
 std::string checksum(const TensorData& data) {
@@ -161,55 +141,6 @@ Graph fold_masks(const MaskedGraph& masked, const Graph& learnt) {
   graph.sort();
   graph.validate();
   return graph;
-}
-
-double fold_difference(const Graph& learnt, const Graph& folded, const DatasetPtr& data,
-                       std::int64_t samples) {
-  const at::NoGradGuard no_grad;
-  Executor a(learnt), b(folded);
-  double worst = 0, scale = 1;
-  const auto compare = [&](const Feeds& feeds) {
-    const std::string output = learnt.outputs.at(0).name;
-    const at::Tensor wanted = a.run(feeds, {output}).at(output), got = b.run(feeds, {output}).at(output);
-    const Difference difference = lithe::difference(got, wanted);
-    if (!difference.finite)
-      fail("the output of the trained model is not finite; train again with a lower rate");
-    worst = std::max(worst, difference.max_abs);
-    scale = std::max(scale, wanted.abs().max().item<double>());
-  };
-  if (!data) {
-    compare(random_inputs(learnt, 1, free_sizes(learnt)));
-    return worst / scale;
-  }
-  const std::int64_t fixed = fixed_batch(learnt);
-  Loader loader(seeded_subset(data, std::max(samples, fixed), 1),
-                {.batch = fixed > 0 ? fixed : 16, .threads = 1, .drop_last = fixed > 0});
-  for (Batch batch; loader.next(batch);) compare(bind_inputs(learnt, batch.inputs));
-  return worst / scale;
-}
-
-void check_patterns(const Graph& folded, const std::vector<MaskedLayer>& layers) {
-  std::map<std::pair<std::int64_t, std::int64_t>, std::vector<SparsityCheck>> by_pattern;
-  for (const MaskedLayer& one : layers) {
-    const TensorData& weight = folded.constants.at(one.layer.weight);
-    const auto [n, m] = *one.layer.pattern;
-    const std::vector<float> values = weight.to_floats();
-    if (const std::int64_t bad = count_nm_violations(values.data(), one.layer.groups, n, m); bad > 0)
-      fail("'{}' of layer '{}' breaks {}:{} in {} groups after folding; nothing is written", one.layer.weight,
-           one.layer.name, n, m, bad);
-    const auto negative =
-        std::find_if(values.begin(), values.end(), [](float v) { return v == 0 && std::signbit(v); });
-    if (negative != values.end())
-      fail("'{}' of layer '{}' holds -0 at element {}; nothing is written", one.layer.weight, one.layer.name,
-           negative - values.begin());
-    // And as `inspect --check-sparsity` sees it; it leaves out what does not divide.
-    auto& checks = by_pattern[{n, m}];
-    if (checks.empty()) checks = check_sparsity(folded, *one.layer.pattern);
-    for (const SparsityCheck& check : checks)
-      if (check.tensor == one.layer.weight && check.violations > 0)
-        fail("'{}' of layer '{}' breaks {}:{} in {} groups; nothing is written", check.tensor, check.node, n,
-             m, check.violations);
-  }
 }
 
 }  // namespace lithe

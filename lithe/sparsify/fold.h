@@ -1,7 +1,8 @@
 // From the graph that learnt to an ordinary one: one kernel a layer, literal zeros, standard operators.
 #pragma once
 
-#include "lithe/data/dataset.h"
+#include <string>
+
 #include "lithe/sparsify/masked_graph.h"
 
 namespace lithe {
@@ -14,14 +15,6 @@ namespace lithe {
 /// pattern of every layer stands in its metadata under "lithe.sparsity", as JSON
 /// [{"layer", "weight", "pattern", "axis", "checksum"}].
 Graph fold_masks(const MaskedGraph& masked, const Graph& learnt);
-
-/// Largest difference of the first output between two graphs over samples of the data, relative to its
-/// largest magnitude (or 1 if that is smaller). Without data, on random inputs.
-double fold_difference(const Graph& learnt, const Graph& folded, const DatasetPtr& data,
-                       std::int64_t samples = 32);
-
-/// Throws Error(Input) naming the tensor if a weight of the folded graph breaks the pattern of its layer.
-void check_patterns(const Graph& folded, const std::vector<MaskedLayer>& layers);
 
 /// 64-bit FNV-1a of the bytes, in hexadecimal.
 std::string checksum(const TensorData& data);

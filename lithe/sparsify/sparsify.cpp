@@ -11,7 +11,8 @@
 namespace lithe {
 namespace {
 
-constexpr double kCollapse = 0.25;  // one-shot masks at this density or below leave nothing that works
+constexpr double kRounding = 0x1p-23;  // what rounding the kernels once may do to outputs, by their size
+constexpr double kCollapse = 0.25;     // one-shot masks at this density or below leave nothing that works
 
 MaskOptions mask_options(const SparsifyOptions& options) {
   MaskOptions masks{.decay = options.decay, .spatial = options.spatial, .seed = options.train.seed};
@@ -149,9 +150,14 @@ Sparsified sparsify(const Graph& model, const DatasetPtr& data, const SparsifyOp
 
   result.graph = fold_masks(result.masked, learnt);
   result.fold_difference = fold_difference(learnt, result.graph, data);
-  if (!(result.fold_difference <= options.tolerance))
+  const FoldDifference& fold = result.fold_difference;
+  if (!(fold.relative <= options.tolerance))
     fail("folding would change the output by {:.2g} of its scale, more than {:.2g}; nothing is written",
-         result.fold_difference, options.tolerance);
+         fold.relative, options.tolerance);
+  const double bound = std::max(options.tolerance, kRounding * fold.scale);
+  if (fold.exact && !(*fold.exact <= bound))
+    fail("folding would change the output by {:.2g}, more than {:.2g}; nothing is written", *fold.exact,
+         bound);
   check_patterns(result.graph, result.masked.layers);
 
   for (std::size_t i = 0; i < layers.size(); ++i) {

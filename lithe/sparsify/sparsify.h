@@ -23,6 +23,7 @@
 #include "lithe/sparsify/learn.h"
 #include "lithe/sparsify/masked_graph.h"
 #include "lithe/sparsify/permute.h"
+#include "lithe/sparsify/verify.h"
 #include "lithe/train/train.h"
 
 namespace lithe {
@@ -58,7 +59,9 @@ struct SparsifyOptions {
   TrainOptions train;         // recipe; its seed also draws branches and samples
   std::int64_t norm_batches = 40;
   std::int64_t norm_samples = 1024;  // for batch norms that are inserted
-  double tolerance = 1e-5;           // of the fold: largest difference of the output over its scale
+  /// Of the fold: for the largest difference of the output over its scale in float32, and for that of the
+  /// output itself in float64 arithmetic (outputs above 80 are allowed the rounding of the kernels).
+  double tolerance = 1e-5;
 };
 
 struct SparsifiedLayer {
@@ -79,7 +82,7 @@ struct Sparsified {
   std::vector<PermutedGroup> permuted;
   std::vector<EpochRecord> history;
   std::int64_t best_epoch = 0;
-  double fold_difference = 0;
+  FoldDifference fold_difference;
   std::vector<std::string> notes;  // what was done or left undone and why, one line each
 };
 

@@ -55,7 +55,8 @@ TEST_F(Sparsify, EveryMethodKeepsThePatternAndLearns) {
   EXPECT_GT(dense, 0.9);
   for (const SparsifyMethod method : {SparsifyMethod::Asp, SparsifyMethod::SrSte, SparsifyMethod::SpRe}) {
     const Sparsified result = sparsify(trained(), data_, options_for(method, {1, 4}), progress_);
-    EXPECT_LE(result.fold_difference, 1e-5);
+    EXPECT_LE(result.fold_difference.absolute, 1e-5);
+    EXPECT_LE(result.fold_difference.exact.value(), 1e-6);
     EXPECT_GT(top1(result.graph, held_out_), dense - 0.06) << static_cast<int>(method);
     EXPECT_EQ(result.history.size(), 3u);
     for (const SparsifiedLayer& layer : result.layers) {
@@ -105,7 +106,8 @@ TEST_F(Sparsify, FaithfulAndControls) {
        {SpatialChoice::Measured, SpatialChoice::Everywhere, SpatialChoice::Inverted}) {
     options.spatial = choice;
     const Sparsified result = sparsify(trained(), data_, options, progress_);
-    EXPECT_LE(result.fold_difference, 1e-5);
+    EXPECT_LE(result.fold_difference.absolute, 1e-5);
+    EXPECT_LE(result.fold_difference.exact.value(), 1e-6);
     for (const MaskedLayer& layer : result.masked.layers) {
       if (!layer.has_branch()) continue;
       // The stored mask is that of the latent weight before the last step, but for a few positions.
