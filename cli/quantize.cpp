@@ -1,12 +1,17 @@
-// `lithe quantize`: post-training quantisation with calibrated ranges.
+// `lithe quantize`: post-training quantisation, with calibrated ranges and learnt roundings.
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <sstream>
 
 #include "cli/data_flags.h"
+#include "cli/plan_report.h"
+#include "cli/quantize_notes.h"
 #include "cli/quantize_report.h"
+#include "cli/reconstruct_flags.h"
+#include "cli/reconstruct_report.h"
 #include "cli/torch_setup.h"
+#include "cli/validators.h"
 #include "cli/verbs.h"
 #include "lithe/base/error.h"
 #include "lithe/graph/cost.h"
@@ -21,14 +26,18 @@ namespace {
 struct QuantizeFlags {
   Invocation call{"quantize"};
   PreprocessFlags preprocess;
+  ReconstructFlags learning;
+  const CLI::App* verb = nullptr;
   std::string calib, data, method = "mse", weight_bits = "8", activation_bits = "8", first_last = "8",
                            target = "ort", profile, placement, reduce_range = "auto", weight_scheme,
                            activation_scheme, search = "shrink", sweep;
   std::vector<std::string> exclude, bits_for, shapes;
-  std::int64_t calib_samples = 512, batch = 32, opset = 0, bias_samples = 128;
+  std::int64_t calib_samples = 0, batch = 32, opset = 0, bias_samples = 128;
   double percentile = 99.99, momentum = 0;
   bool equalize = false, correct_bias = false, dry_run = false;
 };
+
+constexpr std::int64_t kRangeSamples = 512, kLearningSamples = 1024;
 
 int parse_bits(const std::string& text, const char* flag) {
   if (text == "off" || text == "32") return kFloatBits;
@@ -83,11 +92,27 @@ QuantizeOptions options_of(const QuantizeFlags& flags, int threads, at::Device d
   options.batch = flags.batch;
   options.threads = threads;
   options.device = device;
+  const auto method = parse_reconstruct_method(flags.method);
+  if (!method) {
+    refuse_reconstruct_flags(*flags.verb, flags.method);
+    if (flags.call.options.resume || flags.call.options.memory_bytes > 0)
+      fail("--resume and --memory are for methods that learn; method {} takes one pass over the data",
+           flags.method);
+    return options;
+  }
+  ReconstructOptions learning = reconstruct_options_of(flags.learning, *method);
+  learning.seed = flags.call.options.seed;
+  learning.memory = flags.call.options.memory_bytes;
+  learning.resume = flags.call.options.resume;
+  if (learning.checkpoints.empty() && !flags.call.options.output.empty())
+    learning.checkpoints = flags.call.options.output + ".checkpoints";
+  options.reconstruct = std::move(learning);
   return options;
 }
 
 /// What would be quantised, without data.
 void show_plan(QuantizeFlags& flags, const Graph& model, const QuantizeOptions& options) {
+  flags.call.check_outputs(false);
   QuantizationPlan plan = plan_quantization(model, options);
   Graph& graph = plan.graph;
   infer_shapes(graph, concrete_input_shapes(graph, parse_shape_flags(flags.shapes)));
@@ -132,13 +157,22 @@ void show_plan(QuantizeFlags& flags, const Graph& model, const QuantizeOptions& 
                        {"bytes", layer.bytes},
                        {"float_bytes", layer.float_bytes},
                        {"weight_range", {layer.weight_low, layer.weight_high}}});
+  const auto notes = notes_on_use(options.target, plan.reduce_range, plan.layers, graph);
+  plan.notes.insert(plan.notes.end(), notes.begin(), notes.end());
+  if (const std::string warning = nothing_quantized(plan.layers); !warning.empty()) flags.call.warn(warning);
   flags.call.say("{}", format_table({"unit", "layers", "weights", "MACs", "ModCap", "stage boundary"}, rows));
   flags.call.say("\n{}", layer_table(plan.layers));
   for (const std::string& note : plan.notes) flags.call.say("note: {}", note);
   // Calibrated methods learn nothing jointly, so no units are grouped.
   json result{{"units", units}, {"groups", json::array()}, {"layers", planned}, {"notes", plan.notes}};
   result.update(choices_json(plan.profile, plan.placement, plan.reduce_range));
-  flags.call.finish(result);
+  const auto files = write_plan(
+      flags.call, result,
+      {table_of("Units", units, {"name", "ops", "weights", "macs", "modcap", "stage_boundary"}),
+       table_of("Layers", planned, {"name", "op", "weight_bits", "activation_bits", "bytes", "float_bytes"})},
+      plan.notes);
+  for (const std::string& file : files) flags.call.say("wrote {}", file);
+  flags.call.finish(result, files);
 }
 
 RunBatch runner(Executor& executor) {
@@ -167,7 +201,10 @@ void run_quantize(QuantizeFlags& flags) {
   call.check_outputs();
   const Preprocess preprocess = preprocess_for(call.options.model, model, flags.preprocess);
   const std::int64_t limit = call.options.limit > 0 ? call.options.limit : -1;
-  const std::int64_t wanted = limit > 0 ? std::min(limit, flags.calib_samples) : flags.calib_samples;
+  const std::int64_t samples = flags.calib_samples > 0 ? flags.calib_samples
+                               : options.reconstruct   ? kLearningSamples
+                                                       : kRangeSamples;
+  const std::int64_t wanted = limit > 0 ? std::min(limit, samples) : samples;
   const DatasetPtr data = flags.data.empty() ? nullptr : open_dataset(flags.data, preprocess);
   // Where nothing is calibrated, the data only measure.
   const DatasetPtr seen = flags.calib.empty() ? data : open_dataset(flags.calib, preprocess);
@@ -175,7 +212,22 @@ void run_quantize(QuantizeFlags& flags) {
   if (data)
     if (const std::string hint = unused_labels(flags.data, *data); !hint.empty()) call.warn(hint);
 
-  Quantized quantized = quantize(model, calib, options, call.progress());
+  Quantized quantized;
+  try {
+    quantized = quantize(model, calib, options, call.progress());
+  } catch (const Interrupted&) {
+    if (options.reconstruct)
+      call.warn(fmt::format("finished units are kept in '{}'; the same command with --resume goes on",
+                            options.reconstruct->checkpoints.string()));
+    throw;
+  }
+  const auto notes = notes_on_use(options.target, quantized.reduce_range, quantized.layers, quantized.graph);
+  quantized.notes.insert(quantized.notes.end(), notes.begin(), notes.end());
+  if (seen)
+    if (std::string note = assumed_preprocess(call.options.model, model, flags.preprocess,
+                                              flags.calib.empty() ? flags.data : flags.calib);
+        !note.empty())
+      quantized.notes.push_back(std::move(note));
   keep_preprocess(quantized.graph, preprocess);
 
   const EvaluateOptions scoring{.batch = quantized.batch,
@@ -185,7 +237,7 @@ void run_quantize(QuantizeFlags& flags) {
                                 .preprocess = preprocess,
                                 .progress = &call.progress()};
   Executor original(model, {.device = device}), result(quantized.graph, {.device = device});
-  QuantizeSummary summary{.model = call.options.model, .options = options};
+  QuantizeSummary summary{.model = call.options.model, .method = flags.method, .options = options};
   const DatasetPtr& scored = data ? data : calib;
   if (data) summary.before = evaluate(model, runner(original), scored, scoring);
   if (scored) {
@@ -198,6 +250,7 @@ void run_quantize(QuantizeFlags& flags) {
     other.activation_bits = options.activation_bits == kFloatBits ? kFloatBits : bits;
     other.profile = Profile::Exact;  // one placement for all points of the curve
     other.report_samples = 0;
+    if (other.reconstruct) other.reconstruct->checkpoints.clear();
     const Quantized point = quantize(model, calib, other, call.progress());
     Executor executor(point.graph, {.device = device});
     Evaluation score = evaluate(point.graph, runner(executor), scored, scoring, runner(original));
@@ -211,13 +264,24 @@ void run_quantize(QuantizeFlags& flags) {
 
   std::vector<std::string> files{call.options.output};
   summary.warnings = warnings_about(quantized, summary);
+  if (std::string warning = nothing_quantized(quantized.layers); !warning.empty())
+    summary.warnings.push_back(std::move(warning));
   const json object = result_json(quantized, summary);
   if (!call.options.report.empty()) {
     const auto written =
         write_report(report_of(quantized, summary), call.envelope(object, files), call.options.report);
     files.insert(files.end(), written.begin(), written.end());
   }
+  if (options.reconstruct && flags.learning.checkpoints.empty()) {
+    std::error_code ignored;  // the result is there; a folder left behind does no harm
+    std::filesystem::remove_all(options.reconstruct->checkpoints, ignored);
+  }
   call.say("{}", layer_table(quantized.layers));
+  if (quantized.reconstruction) {
+    call.say("{}", reconstruction_table(*quantized.reconstruction));
+    if (const std::string text = oscillation_text(*quantized.reconstruction); !text.empty())
+      call.say("{}", text);
+  }
   for (const std::string& note : quantized.notes) call.say("note: {}", note);
   call.say("\n{}", summary_table(quantized, summary));
   for (const std::string& warning : summary.warnings) call.warn(warning);
@@ -230,15 +294,19 @@ void run_quantize(QuantizeFlags& flags) {
 void add_quantize(CLI::App& app) {
   auto flags = std::make_shared<QuantizeFlags>();
   CLI::App* verb = app.add_subcommand("quantize", summary_of("quantize"));
-  flags->call.add_flags(*verb, {Flag::Output, Flag::Seed, Flag::Threads, Flag::Device, Flag::Limit});
+  flags->call.add_flags(*verb, {Flag::Output, Flag::Seed, Flag::Threads, Flag::Device, Flag::Limit,
+                                Flag::Memory, Flag::Resume});
+  flags->verb = verb;
   verb->add_option("--calib", flags->calib,
                    std::string("data to calibrate on (not needed with --activation-bits off): ") + kDataHelp);
   verb->add_option("--calib-samples", flags->calib_samples, "how many samples of it, chosen by --seed")
-      ->check(CLI::PositiveNumber)
+      ->check(at_least(1))
       ->capture_default_str();
   verb->add_option("--data", flags->data, "labelled data to measure the accuracy on, before and after");
-  verb->add_option("--method", flags->method, "how ranges are chosen")
-      ->check(CLI::IsMember({"minmax", "percentile", "mse"}))
+  verb->add_option("--method", flags->method,
+                   "minmax, percentile, mse: how ranges are chosen; adaround, brecq, qdrop, mrecg: learn the "
+                   "rounding of weights and the scales of activations from ranges by mse")
+      ->check(CLI::IsMember({"minmax", "percentile", "mse", "adaround", "brecq", "qdrop", "mrecg"}))
       ->capture_default_str();
   verb->add_option("--weight-bits", flags->weight_bits, "2 to 8, or off")->capture_default_str();
   verb->add_option("--activation-bits", flags->activation_bits, "2 to 8, or off")->capture_default_str();
@@ -278,25 +346,26 @@ void add_quantize(CLI::App& app) {
       ->capture_default_str();
   verb->add_option("--percentile", flags->percentile,
                    "share in percent that stays inside (method percentile)")
-      ->check(CLI::Range(50.0, 100.0))
+      ->check(in_range(50.0, 100.0))
       ->capture_default_str();
   verb->add_option("--momentum", flags->momentum,
                    "average min-max ranges over batches instead of uniting them, for example 0.9")
-      ->check(CLI::Range(0.0, 0.999999));
+      ->check(in_range(0.0, 0.999999));
   verb->add_flag("--equalize", flags->equalize, "cross-layer equalisation of weight ranges first");
   verb->add_flag("--correct-bias", flags->correct_bias,
                  "correct the mean of every layer's output through its bias");
   verb->add_option("--bias-samples", flags->bias_samples, "samples for --correct-bias")
-      ->check(CLI::PositiveNumber)
+      ->check(at_least(1))
       ->capture_default_str();
   verb->add_option(
       "--opset", flags->opset,
       "opset of the result (default: the model's, at least 13); from 21 on 4 bits are stored as int4");
   verb->add_option("--batch", flags->batch, "samples in one run")
-      ->check(CLI::Range(1, 1 << 16))
+      ->check(in_range(1, 1 << 16))
       ->capture_default_str();
   verb->add_option("--sweep", flags->sweep, "also measure these bits, for example 8,6,4,3,2");
-  verb->add_flag("--dry-run", flags->dry_run, "show units, layers and bits; write nothing");
+  flags->learning.add_to(*verb);
+  verb->add_flag("--dry-run", flags->dry_run, "show units, layers and bits; write no model");
   verb->add_option("--shape", flags->shapes, "NAME=1,3,224,224: shape of an open input, for --dry-run");
   add_preprocess_flags(*verb, flags->preprocess);
   verb->callback([flags] { run_quantize(*flags); });

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "cli/json.h"
+#include "cli/reconstruct_report.h"
 #include "cli/verb.h"
 
 namespace lithe::cli {
@@ -35,17 +36,6 @@ json score_json(const Evaluation& score) {
   return object;
 }
 
-const char* method_name(QuantizeMethod method) {
-  switch (method) {
-    case QuantizeMethod::MinMax:
-      return "minmax";
-    case QuantizeMethod::Percentile:
-      return "percentile";
-    default:
-      return "mse";
-  }
-}
-
 const char* range_name(ReduceRange reduce) {
   return reduce == ReduceRange::Off ? "off" : reduce == ReduceRange::All ? "all" : "first_last";
 }
@@ -67,8 +57,11 @@ Headline headline(const Evaluation& score) {
 /// What the plain method would have given.
 std::string comparison_line(const Quantized& quantized) {
   if (!quantized.output_sqnr_db || !quantized.minmax_sqnr_db) return "";
-  return fmt::format("SQNR of the output on calibration data: {} dB; plain min-max would give {} dB",
-                     decibels(quantized.output_sqnr_db), decibels(quantized.minmax_sqnr_db));
+  const std::string nearest =
+      quantized.nearest_sqnr_db ? fmt::format("nearest rounding {} dB, ", decibels(quantized.nearest_sqnr_db))
+                                : "";
+  return fmt::format("SQNR of the output on calibration data: {} dB; {}plain min-max would give {} dB",
+                     decibels(quantized.output_sqnr_db), nearest, decibels(quantized.minmax_sqnr_db));
 }
 
 }  // namespace
@@ -92,6 +85,10 @@ std::vector<std::string> warnings_about(const Quantized& quantized, const Quanti
         "more bits (--weight-bits, --activation-bits, or --bits-for the layers of least SQNR)");
   if (options.first_last == FirstLast::Same && !remedies.empty()) remedies.push_back("--first-last 8");
   if (options.method == QuantizeMethod::MinMax) remedies.push_back("--method mse");
+  if (!options.reconstruct)
+    remedies.push_back("--method qdrop");
+  else if (options.reconstruct->schedule.steps < 20000)
+    remedies.push_back("more --steps");
   if (!options.correct_bias) remedies.push_back("--correct-bias");
   if (!options.equalize) remedies.push_back("--equalize");
   if (remedies.empty()) remedies.push_back("--exclude for the layers of least SQNR");
@@ -130,7 +127,7 @@ json result_json(const Quantized& quantized, const QuantizeSummary& summary) {
     point["bits"] = bits;
     sweep.push_back(std::move(point));
   }
-  json result{{"method", method_name(summary.options.method)},
+  json result{{"method", summary.method},
               {"opset", quantized.graph.opset()},
               {"calibration_samples", quantized.samples},
               {"layers", layers},
@@ -143,6 +140,10 @@ json result_json(const Quantized& quantized, const QuantizeSummary& summary) {
               {"notes", quantized.notes},
               {"warnings", summary.warnings}};
   result.update(choices_json(quantized.profile, quantized.placement, quantized.reduce_range));
+  if (quantized.reconstruction) {
+    result["nearest_sqnr_db"] = or_null(quantized.nearest_sqnr_db);
+    result["reconstruction"] = reconstruction_json(*quantized.reconstruction);
+  }
   if (!summary.sweep.empty()) result["sweep"] = std::move(sweep);
   return result;
 }
@@ -203,8 +204,7 @@ std::string summary_table(const Quantized& quantized, const QuantizeSummary& sum
 Report report_of(const Quantized& quantized, const QuantizeSummary& summary) {
   Report report{
       .title = std::filesystem::path(summary.model).filename().string() + ", quantised",
-      .subtitle = fmt::format("lithe quantize: method {}, profile {}, {} calibration samples",
-                              method_name(summary.options.method),
+      .subtitle = fmt::format("lithe quantize: method {}, profile {}, {} calibration samples", summary.method,
                               quantized.profile == Profile::Int8 ? "int8" : "exact", quantized.samples)};
   const Evaluation scored = summary.after.value_or(Evaluation{});
   const Headline head = headline(scored);
@@ -232,7 +232,7 @@ Report report_of(const Quantized& quantized, const QuantizeSummary& summary) {
       if (const std::optional<double> value = score.*head.member; value && std::isfinite(*value))
         points.emplace_back(bits, *value * head.factor);
     std::sort(points.begin(), points.end());
-    Series curve{.name = method_name(summary.options.method)}, flat{.name = "float"};
+    Series curve{.name = summary.method}, flat{.name = "float"};
     for (const auto& [x, y] : points) {
       curve.x.push_back(x);
       curve.y.push_back(y);
@@ -247,6 +247,7 @@ Report report_of(const Quantized& quantized, const QuantizeSummary& summary) {
       report.add(std::move(plot));
     }
   }
+  if (quantized.reconstruction) add_reconstruction(report, *quantized.reconstruction);
   BarPlot sqnr{.title = "Signal to quantisation noise of each layer's output",
                .y_label = "SQNR, dB",
                .bars = {{.name = "SQNR"}},

@@ -13,7 +13,7 @@
 namespace lithe::cli {
 
 struct QuantizeSummary {
-  std::string model;
+  std::string model, method;
   QuantizeOptions options;
   std::optional<Evaluation> before = {};  // nothing without labelled data
   std::optional<Evaluation> after = {};   // nothing without any data

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -19,6 +20,7 @@ struct QuantizedActivation {
   int bits = 8;
   Quantizer quantizer;     // for the whole tensor
   bool is_signed = false;  // int8 (int4) containers instead of uint8 (uint4)
+  std::optional<std::size_t> group;  // activations of one group share scale and zero-point
 };
 
 /// Everything that quantisation decided about a graph.

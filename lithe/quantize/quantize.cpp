@@ -108,7 +108,8 @@ std::vector<QuantizedActivation> choose_activations(
     activations.push_back({.value = point.value,
                            .bits = point.bits,
                            .quantizer = quantizers.at(point.group),
-                           .is_signed = scheme == Scheme::Symmetric});
+                           .is_signed = scheme == Scheme::Symmetric,
+                           .group = point.group});
   }
   return activations;
 }
@@ -316,7 +317,7 @@ Graph prepare_for_quantization(const Graph& model, const DatasetPtr& calibration
 }
 
 bool needs_calibration(const QuantizeOptions& options) {
-  return options.correct_bias || options.activation_bits != kFloatBits ||
+  return options.correct_bias || options.reconstruct || options.activation_bits != kFloatBits ||
          std::any_of(options.bits_for.begin(), options.bits_for.end(), [](const BitsRule& rule) {
            return rule.activation_bits != 0 && rule.activation_bits != kFloatBits;
          });
@@ -386,6 +387,15 @@ Quantized quantize(const Graph& model, const DatasetPtr& calibration, const Quan
   QdqPlan plan = plan_with(range_method(options.method));
   result.reference = ground.graph;
   const std::vector<Layer> uncorrected = ground.layers;
+  const QdqPlan nearest = plan;
+  if (options.reconstruct) {
+    ReconstructOptions learning = *options.reconstruct;
+    learning.threads = options.threads;
+    learning.device = options.device;
+    result.reconstruction = reconstruct(ground.graph, plan, calibration, learning, progress);
+    result.notes.insert(result.notes.end(), result.reconstruction->notes.begin(),
+                        result.reconstruction->notes.end());
+  }
   if (options.correct_bias) {
     const int corrected = correct_biases(ground.graph, plan, calibration,
                                          {.samples = options.bias_samples,
@@ -435,17 +445,18 @@ Quantized quantize(const Graph& model, const DatasetPtr& calibration, const Quan
     for (std::size_t i = 0; i < result.layers.size(); ++i)
       result.layers[i].sqnr_db = sqnr.at(plan.layers[i].output);
     result.output_sqnr_db = sqnr.at(logits);
-    if (options.method != QuantizeMethod::MinMax) {
-      // The plain way for comparison: what was seen already, no corrections.
-      ground.graph = result.reference;
-      ground.layers = uncorrected;
-      QdqPlan plain = plan_with(RangeMethod::MinMax);
+    // The plain ways for comparison: what was seen already, no corrections.
+    ground.graph = result.reference;
+    ground.layers = uncorrected;
+    const auto sqnr_of = [&](QdqPlan other) {
       std::vector<std::string> unsaid;
-      if (integer_bias) guard_biases(ground.graph, plain, unsaid);
-      const Graph simple = export_qdq(ground.graph, plain, export_options);
-      result.minmax_sqnr_db =
-          measure_sqnr(result.reference, simple, {logits}, calibration, measured, progress).at(logits);
-    }
+      if (integer_bias) guard_biases(ground.graph, other, unsaid);
+      const Graph simple = export_qdq(ground.graph, other, export_options);
+      return measure_sqnr(result.reference, simple, {logits}, calibration, measured, progress).at(logits);
+    };
+    if (options.reconstruct) result.nearest_sqnr_db = sqnr_of(nearest);
+    if (options.method != QuantizeMethod::MinMax)
+      result.minmax_sqnr_db = sqnr_of(plan_with(RangeMethod::MinMax));
   }
   return result;
 }

@@ -4,8 +4,9 @@
 //   4}); write_onnx(result.graph, "resnet.w4a4.onnx");
 //
 // The road: simplify and fold batch norms, equalise (optional), choose layers, bits and places, observe
-// activations, choose ranges, encode weights, correct biases (optional), write QuantizeLinear and
-// DequantizeLinear. Methods, options and what each deployment target needs are described in docs/quantize.md.
+// activations, choose ranges, encode weights, reconstruct (optional), correct biases (optional), write
+// QuantizeLinear and DequantizeLinear. Methods, options and what each deployment target needs are described
+// in docs/quantize.md.
 #pragma once
 
 #include <cstdint>
@@ -19,6 +20,7 @@
 #include "lithe/quantize/layers.h"
 #include "lithe/quantize/placement.h"
 #include "lithe/quantize/quantizer.h"
+#include "lithe/quantize/reconstruct.h"
 #include "lithe/quantize/weights.h"
 
 namespace lithe {
@@ -55,6 +57,8 @@ struct QuantizeOptions {
   bool equalize = false;
   bool correct_bias = false;
   std::int64_t bias_samples = 128;
+  /// Learns roundings and scales from where the ranges leave them.
+  std::optional<ReconstructOptions> reconstruct;
 
   std::int64_t batch = 32;           // of calibration, where the model leaves it free
   int threads = 2;                   // that decode
@@ -86,8 +90,10 @@ struct Quantized {
       reference;  // the float network it was made from, after folding: same names, same results as the input
   std::vector<LayerResult> layers;
   std::vector<ActivationResult> activations;
-  std::optional<double> output_sqnr_db;  // of the first graph output, on the calibration data
-  std::optional<double> minmax_sqnr_db;  // the same with min-max ranges, where another method was asked for
+  std::optional<double> output_sqnr_db;   // of the first graph output, on the calibration data
+  std::optional<double> minmax_sqnr_db;   // the same with min-max ranges, where another method was asked for
+  std::optional<double> nearest_sqnr_db;  // the same before anything was learnt
+  std::optional<Reconstruction> reconstruction;  // where it was asked for
   Profile profile = Profile::Exact;
   PlacementStyle placement = PlacementStyle::Academic;
   ReduceRange reduce_range = ReduceRange::Off;

@@ -1,0 +1,154 @@
+#include "cli/reconstruct_flags.h"
+
+#include <array>
+
+#include "lithe/base/error.h"
+
+namespace lithe::cli {
+namespace {
+
+constexpr const char* kGroup = "Reconstruction (methods adaround, brecq, qdrop, mrecg)";
+
+}  // namespace
+
+void ReconstructFlags::add_to(CLI::App& verb) {
+  const auto number = [&](const char* name, auto& value, const char* what) {
+    return verb.add_option(name, value, what)->group(kGroup);
+  };
+  const auto choice = [&](const char* name, std::string& value, const char* what,
+                          const std::vector<std::string>& among) {
+    return verb.add_option(name, value, what)->check(CLI::IsMember(among))->group(kGroup);
+  };
+  choice("--preset", effort, "how long to learn: fast (500 steps a unit), balanced (2000) or paper (20000)",
+         {"fast", "balanced", "paper"})
+      ->capture_default_str();
+  number("--steps", steps, "steps for each unit; learning rates follow")->check(CLI::PositiveNumber);
+  number("--learn-batch", batch, "samples in a step (default: 32; mrecg with --preset paper: 256)")
+      ->check(CLI::PositiveNumber);
+  choice("--draw", draw, "samples of a step: distinct, any (with replacement) or batches (cut once)",
+         {"distinct", "any", "batches"});
+  number("--rounding-rate", rounding_rate, "learning rate of the roundings")->check(CLI::PositiveNumber);
+  number("--scale-rate", scale_rate, "learning rate of the activation scales")->check(CLI::PositiveNumber);
+  number("--rounding-weight", rounding_weight,
+         "weight of what makes roundings decide (default: 0.01; with depthwise convolutions 0.1)")
+      ->check(CLI::PositiveNumber);
+  number("--keep", keep, "share of activations that are quantised in a step (qdrop: 0.5; 1: all)")
+      ->check(CLI::Range(0.0, 1.0));
+  choice("--scales", scales, "activation scales: joint with the roundings, separate (after them) or off",
+         {"joint", "separate", "off"});
+  choice("--fisher", fisher, "weigh outputs by the gradient of the network's loss: none, diagonal or full",
+         {"none", "diagonal", "full"});
+  verb.add_flag("--learn-weight-scales", learn_weight_scales, "also learn the scales of the weights")
+      ->group(kGroup);
+  verb.add_flag("--round-8bit", round_eight_bits, "also learn the rounding of 8-bit weights")->group(kGroup);
+  choice("--base", base, "what mrecg groups the units of: brecq or qdrop (default)", {"brecq", "qdrop"});
+  verb.add_option("--grouping", grouping,
+                  "units to learn together: none, topk, drop (default of mrecg), stage, a list such as "
+                  "2-3,7-8-9, or resnet18, resnet50, mobilenet_v2, regnetx_600m as published")
+      ->group(kGroup);
+  number("--merges", merges, "pairs of units to merge at most (topk, drop, stage)")
+      ->check(CLI::NonNegativeNumber);
+  number("--max-group", max_group, "units in a group at most")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  number("--merge-penalty", penalty, "of topk: lambda on the number of merges")
+      ->check(CLI::NonNegativeNumber);
+  verb.add_flag("--extend-groups", extend_backwards, "of drop: also take in the unit in front of each group")
+      ->group(kGroup);
+  choice("--capacity", capacity,
+         "what units are compared by: loss (measured first; default) or modcap (weights, bits, strides)",
+         {"loss", "modcap"});
+  number("--modcap-stride-factor", stride_factor, "how much larger a layer of stride 2 counts")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  number("--survey-steps", survey_steps,
+         "steps a unit of the run that measures losses (0: as many as --steps; default: a fifth, paper: all)")
+      ->check(CLI::NonNegativeNumber);
+  verb.add_flag("--half-caches", half_caches, "keep cached values in 16 bits")->group(kGroup);
+  verb.add_option(
+          "--checkpoints", checkpoints,
+          "folder that keeps finished units for --resume (default: beside the output, removed at the end)")
+      ->group(kGroup);
+}
+
+std::optional<ReconstructMethod> parse_reconstruct_method(const std::string& name) {
+  for (const ReconstructMethod method : {ReconstructMethod::AdaRound, ReconstructMethod::Brecq,
+                                         ReconstructMethod::QDrop, ReconstructMethod::Mrecg})
+    if (name == reconstruct_method_name(method)) return method;
+  return std::nullopt;
+}
+
+ReconstructOptions reconstruct_options_of(const ReconstructFlags& flags, ReconstructMethod method) {
+  const Effort effort = flags.effort == "fast"    ? Effort::Fast
+                        : flags.effort == "paper" ? Effort::Paper
+                                                  : Effort::Balanced;
+  ReconstructOptions options = reconstruct_options(method, effort);
+  if (!flags.base.empty()) {
+    if (method != ReconstructMethod::Mrecg) fail("--base {} is of method mrecg; leave it out", flags.base);
+    if (flags.base == "brecq") {
+      options.keep = 1;
+      if (effort != Effort::Paper) options.draw = Draw::Distinct;
+    }
+  }
+  if (flags.steps > 0) {
+    set_steps(options, flags.steps);
+    if (options.survey_steps > 0) options.survey_steps = std::max<std::int64_t>(1, flags.steps / 5);
+  }
+  if (flags.survey_steps >= 0) options.survey_steps = flags.survey_steps;
+  if (flags.batch > 0) options.batch = flags.batch;
+  if (!flags.draw.empty())
+    options.draw = flags.draw == "any" ? Draw::Any : flags.draw == "batches" ? Draw::Batches : Draw::Distinct;
+  if (flags.rounding_rate > 0) options.rounding_rate = flags.rounding_rate;
+  if (flags.scale_rate > 0) options.scale_rate = options.scale_pass_rate = flags.scale_rate;
+  if (flags.rounding_weight > 0) options.rounding_weight = flags.rounding_weight;
+  if (flags.keep >= 0) options.keep = flags.keep;
+  if (!flags.scales.empty())
+    options.scales = flags.scales == "off"        ? ScaleLearning::Off
+                     : flags.scales == "separate" ? ScaleLearning::Separate
+                                                  : ScaleLearning::Joint;
+  if (options.scales == ScaleLearning::Separate && options.keep < 1)
+    fail(
+        "--scales separate learns roundings with activations in float, so --keep {} has no meaning there; "
+        "use "
+        "--method brecq, or --keep 1",
+        options.keep);
+  if (!flags.fisher.empty())
+    options.fisher = flags.fisher == "diagonal" ? Fisher::Diagonal
+                     : flags.fisher == "full"   ? Fisher::Full
+                                                : Fisher::None;
+  options.learn_weight_scales = flags.learn_weight_scales;
+  options.round_eight_bits = options.round_eight_bits || flags.round_eight_bits;
+  options.half_caches = flags.half_caches;
+  options.stride_factor = flags.stride_factor;
+  if (!flags.capacity.empty()) {
+    options.capacity = flags.capacity == "modcap" ? CapacityMetric::ModCap : CapacityMetric::Loss;
+    // Without measured losses, where a stage begins says more than capacities do.
+    if (method == ReconstructMethod::Mrecg && options.capacity == CapacityMetric::ModCap)
+      options.grouping.selector = Grouping::Stage;
+  }
+  if (!flags.grouping.empty()) {
+    constexpr std::array<std::string_view, 4> kSelectors{"none", "topk", "drop", "stage"};
+    if (std::find(kSelectors.begin(), kSelectors.end(), flags.grouping) != kSelectors.end()) {
+      options.grouping.selector = parse_grouping(flags.grouping);
+    } else {
+      options.grouping.selector = Grouping::Preset;
+      options.preset = flags.grouping;
+    }
+  }
+  options.grouping.merges = flags.merges;
+  options.grouping.max_group = flags.max_group;
+  options.grouping.extend_backwards = flags.extend_backwards;
+  if (flags.penalty >= 0) options.grouping.penalty = flags.penalty;
+  options.checkpoints = flags.checkpoints;
+  return options;
+}
+
+void refuse_reconstruct_flags(const CLI::App& verb, const std::string& method) {
+  for (const CLI::Option* option : verb.get_options())
+    if (option->get_group() == kGroup && option->count() > 0)
+      fail(
+          "{} is for methods that learn; method {} does not: choose --method adaround, brecq, qdrop or mrecg",
+          option->get_name(), method);
+}
+
+}  // namespace lithe::cli

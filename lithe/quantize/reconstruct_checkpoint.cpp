@@ -1,0 +1,159 @@
+#include "lithe/quantize/reconstruct_checkpoint.h"
+
+#include <nlohmann/json.hpp>
+
+#include "lithe/base/error.h"
+#include "lithe/base/hash.h"
+#include "lithe/ops/registry.h"
+#include "lithe/train/checkpoint.h"
+
+namespace lithe {
+namespace {
+
+using nlohmann::json;
+
+std::uint64_t hash_of(const at::Tensor& tensor) {
+  const at::Tensor plain = tensor.contiguous();
+  return fnv1a({static_cast<const std::byte*>(plain.data_ptr()), static_cast<std::size_t>(plain.nbytes())});
+}
+
+/// Everything that the result depends on, besides the data, of which the calibrated scales tell.
+std::string recipe_of(const ReconstructOptions& options, const QdqPlan& plan, std::int64_t samples) {
+  std::uint64_t hash = 0;
+  const auto mix = [&](const at::Tensor& tensor) { hash = hash * 1099511628211u + hash_of(tensor); };
+  for (const QuantizedWeight& weight : plan.weights) {
+    mix(weight.quantizer.scale);
+    mix(weight.codes);
+  }
+  for (const QuantizedActivation& activation : plan.activations) mix(activation.quantizer.scale);
+  const GroupingOptions& grouping = options.grouping;
+  return json{
+      {"plan", hash},
+      {"samples", samples},
+      {"granularity", static_cast<int>(options.granularity)},
+      {"keep", options.keep},
+      {"scales", static_cast<int>(options.scales)},
+      {"fisher", static_cast<int>(options.fisher)},
+      {"capacity", static_cast<int>(options.capacity)},
+      {"grouping",
+       {static_cast<int>(grouping.selector), grouping.merges, fmt::format("{}", grouping.penalty),
+        grouping.max_group, grouping.max_bytes, grouping.extend_backwards, grouping.merge_last,
+        options.preset}},
+      {"stride_factor", options.stride_factor},
+      {"survey_steps", options.survey_steps},
+      {"schedule",
+       {options.schedule.steps, options.schedule.warmup, options.schedule.start, options.schedule.end}},
+      {"batch", options.batch},
+      {"draw", static_cast<int>(options.draw)},
+      {"rates", {options.rounding_rate, options.scale_rate, options.weight_scale_rate}},
+      {"learn_weight_scales", options.learn_weight_scales},
+      {"rounding_weight", options.rounding_weight.value_or(-1)},
+      {"round_eight_bits", options.round_eight_bits},
+      {"scale_pass", {options.scale_steps, options.scale_pass_rate}},
+      {"seed", options.seed},
+      {"half_caches", options.half_caches},
+      {"composed", options.composed}}
+      .dump();
+}
+
+json to_json(const SliceResult& result) {
+  return {{"name", result.name},
+          {"units", result.units},
+          {"steps", result.steps},
+          {"loss", {result.loss_before, result.loss_after, result.power}},
+          {"warmup", {result.loss_at_warmup, result.regulariser_at_warmup}},
+          {"weights", {result.weights, result.undecided}},
+          {"seconds", result.seconds}};
+}
+
+SliceResult result_of(const json& item) {
+  SliceResult result;
+  result.name = item.at("name");
+  result.units = item.at("units").get<std::vector<int>>();
+  result.steps = item.at("steps");
+  result.loss_before = item.at("loss").at(0);
+  result.loss_after = item.at("loss").at(1);
+  result.power = item.at("loss").at(2);
+  result.loss_at_warmup = item.at("warmup").at(0);
+  result.regulariser_at_warmup = item.at("warmup").at(1);
+  result.weights = item.at("weights").at(0);
+  result.undecided = item.at("weights").at(1);
+  result.seconds = item.at("seconds");
+  return result;
+}
+
+/// Codes as bytes above the lowest code.
+std::map<std::string, at::Tensor> state_of(const QdqPlan& plan) {
+  std::map<std::string, at::Tensor> state;
+  for (std::size_t w = 0; w < plan.weights.size(); ++w) {
+    const QuantizedWeight& weight = plan.weights[w];
+    state[fmt::format("weight{}.codes", w)] =
+        (weight.codes - static_cast<double>(weight.quantizer.codes.low)).to(at::kByte);
+    state[fmt::format("weight{}.scale", w)] = weight.quantizer.scale;
+  }
+  for (std::size_t a = 0; a < plan.activations.size(); ++a)
+    state[fmt::format("activation{}.scale", a)] = plan.activations[a].quantizer.scale;
+  return state;
+}
+
+}  // namespace
+
+void ReconstructMemory::open(const ReconstructOptions& options, const QdqPlan& plan, std::int64_t samples,
+                             std::vector<std::string>& notes) {
+  if (options.checkpoints.empty()) return;
+  std::filesystem::create_directories(options.checkpoints);
+  file_ = options.checkpoints / "reconstruction.safetensors";
+  recipe_ = recipe_of(options, plan, samples);
+  if (!options.resume || !std::filesystem::exists(file_)) return;
+  std::pair<NamedTensors, json> read;
+  try {
+    read = read_checked(file_);
+  } catch (const Error& error) {
+    notes.push_back(fmt::format("{}; reconstruction starts anew", error.what()));
+    return;
+  }
+  const json& about = read.second;
+  if (about.at("recipe") != recipe_)
+    fail(
+        "'{}' was made with another model, other data or other options; give the same again, or leave out "
+        "--resume to start anew",
+        file_.string());
+  pass_ = about.at("pass");
+  finished_ = about.at("finished");
+  for (const auto& [number, list] : about.at("results").items())
+    for (const json& item : list) results_[std::stoi(number)].push_back(result_of(item));
+  for (const auto& [name, data] : read.first) state_[name] = to_tensor(data).clone();
+}
+
+bool ReconstructMemory::restore(int number, QdqPlan& plan, std::vector<SliceResult>& results) const {
+  const auto found = results_.find(number);
+  if (found == results_.end() || number > pass_) return false;
+  results = found->second;
+  if (number < pass_) return true;
+  for (std::size_t w = 0; w < plan.weights.size(); ++w) {
+    QuantizedWeight& weight = plan.weights[w];
+    weight.codes = state_.at(fmt::format("weight{}.codes", w)).to(at::kFloat) +
+                   static_cast<double>(weight.quantizer.codes.low);
+    weight.quantizer.scale = state_.at(fmt::format("weight{}.scale", w));
+  }
+  for (std::size_t a = 0; a < plan.activations.size(); ++a)
+    plan.activations[a].quantizer.scale = state_.at(fmt::format("activation{}.scale", a));
+  return finished_;
+}
+
+void ReconstructMemory::save(int number, const QdqPlan& plan, const std::vector<SliceResult>& results,
+                             bool finished) {
+  if (file_.empty()) return;
+  pass_ = number;
+  finished_ = finished;
+  results_[number] = results;
+  json about{{"recipe", recipe_}, {"pass", pass_}, {"finished", finished_}, {"results", json::object()}};
+  for (const auto& [pass, list] : results_)
+    for (const SliceResult& result : list) about["results"][std::to_string(pass)].push_back(to_json(result));
+  NamedTensors tensors;
+  for (const auto& [name, tensor] : state_of(plan))
+    tensors.emplace(name, to_tensor_data(tensor.contiguous()));
+  write_checked(file_, std::move(tensors), about);
+}
+
+}  // namespace lithe

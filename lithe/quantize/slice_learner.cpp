@@ -1,0 +1,306 @@
+#include "lithe/quantize/slice_learner.h"
+
+#include <torch/csrc/autograd/autograd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <numeric>
+
+#include "lithe/base/error.h"
+#include "lithe/base/random.h"
+#include "lithe/kernels/fake_quantize.h"
+#include "lithe/ops/registry.h"
+#include "lithe/quantize/adam.h"
+#include "lithe/quantize/soft_weight.h"
+
+namespace lithe {
+namespace {
+
+constexpr std::int64_t kProgressStride = 10;
+
+/// Independent streams of one seed: which samples a step draws, which elements it drops.
+enum class Stream : std::uint64_t { Draw = 1, Drop = 2, Cut = 3 };
+
+std::uint64_t stream_of(Stream purpose, std::uint64_t pass, std::uint64_t slice) {
+  return (pass * 1000003 + slice) * 8 + static_cast<std::uint64_t>(purpose);
+}
+
+std::uint64_t mixed(std::uint64_t x) {  // splitmix64
+  x += 0x9e3779b97f4a7c15u;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+  return x ^ (x >> 31);
+}
+
+at::Tensor drop_tensor(std::uint64_t key, double keep) {
+  return at::tensor(
+      {static_cast<std::int64_t>(key >> 1), static_cast<std::int64_t>(std::lround(keep * 65536))}, at::kLong);
+}
+
+/// Which samples each step learns from.
+class Sampler {
+ public:
+  Sampler(const ReconstructOptions& options, std::uint64_t pass, std::uint64_t slice, std::int64_t samples)
+      : draw_(options.draw),
+        batch_(options.batch),
+        rng_(options.seed, stream_of(Stream::Draw, pass, slice)),
+        order_(Rng(options.seed, stream_of(Stream::Cut, 0, 0)).permutation(samples)) {}
+
+  at::Tensor next() {
+    const auto count = static_cast<std::uint64_t>(order_.size());
+    std::vector<std::int64_t> picked(static_cast<std::size_t>(batch_));
+    switch (draw_) {
+      case Draw::Distinct:  // the front of an unfinished shuffle
+        for (std::size_t i = 0; i < picked.size(); ++i) {
+          std::swap(order_[i], order_[i + rng_.below(count - i)]);
+          picked[i] = order_[i];
+        }
+        break;
+      case Draw::Any:
+        for (std::int64_t& sample : picked) sample = static_cast<std::int64_t>(rng_.below(count));
+        break;
+      case Draw::Batches: {
+        const std::uint64_t first = rng_.below(count / picked.size()) * picked.size();
+        std::copy_n(order_.begin() + static_cast<std::ptrdiff_t>(first), picked.size(), picked.begin());
+        break;
+      }
+    }
+    return at::tensor(picked, at::kLong);
+  }
+
+ private:
+  Draw draw_;
+  std::int64_t batch_;
+  Rng rng_;
+  std::vector<std::int64_t> order_;
+};
+
+/// The loss of one output and its gradient by that output.
+struct Loss {
+  double value = 0;
+  at::Tensor gradient;
+};
+
+Loss loss_of(const at::Tensor& output, const at::Tensor& wanted, const at::Tensor& importance, Fisher fisher,
+             double exponent, double scale) {
+  const at::Tensor difference = output - wanted;
+  if (fisher == Fisher::Full && importance.defined()) {
+    const at::Tensor magnitude = difference.abs();
+    const at::Tensor product = (magnitude * importance).flatten(1).sum(1);
+    std::vector<std::int64_t> shape(static_cast<std::size_t>(output.dim()), 1);
+    shape[0] = output.size(0);
+    const at::Tensor per_sample = product.view(shape);
+    // <|d|, g> |d| g, averaged over elements and divided by 100 as published; its derivative by |d| is
+    // 2 <|d|, g> g.
+    const double divisor = 100 * static_cast<double>(output.numel());
+    return {product.square().sum().item<float>() / divisor,
+            difference.sign() * per_sample * importance * (2 / divisor)};
+  }
+  if (exponent == 2) {
+    at::Tensor weighted = importance.defined() ? difference * importance.square() : difference;
+    const double value = (weighted * difference).sum().item<float>() * scale;
+    return {value, weighted.mul(2 * scale)};
+  }
+  const at::Tensor magnitude = difference.abs();
+  const double value = magnitude.pow(exponent).sum().item<float>() * scale;
+  return {value, magnitude.pow(exponent - 1).mul_(difference.sign()).mul_(exponent * scale)};
+}
+
+/// One learnt scale.
+struct Scale {
+  std::vector<std::size_t> activations;
+  at::Tensor value;
+  Adam adam;
+};
+
+}  // namespace
+
+double positions(const at::Tensor& output) {
+  if (output.dim() < 2) return static_cast<double>(output.numel());
+  const std::int64_t channels = output.dim() == 3 ? output.size(2) : output.size(1);
+  return static_cast<double>(output.numel()) / static_cast<double>(std::max<std::int64_t>(1, channels));
+}
+
+SliceLearner::SliceLearner(Executor& simulated, const SimulatedGraph& names, const Graph& reference,
+                           const ReconstructOptions& options, const PassSettings& pass,
+                           std::int64_t run_batch)
+    : simulated_(simulated),
+      names_(names),
+      reference_(reference),
+      options_(options),
+      pass_(pass),
+      run_batch_(run_batch) {}
+
+Feeds SliceLearner::feeds_for(const SliceData& data, const at::Tensor& indices, std::uint64_t key) const {
+  const DropMask mask{.key = key, .keep = pass_.keep};
+  Feeds feeds;
+  for (const auto& [name, cache] : data.inputs) {
+    at::Tensor value = cache->gather(indices);
+    const auto full = data.float_inputs.find(name);
+    if (full != data.float_inputs.end() && !cache->shared() && value.scalar_type() == at::kFloat) {
+      const at::Tensor plain = full->second->gather(indices);
+      if (value.device().is_cpu() && options_.device.is_cpu() && !options_.composed) {
+        // Both lie in the order of the rows.
+        at::Tensor blend = at::empty_like(value);
+        mix(value.data_ptr<float>(), plain.data_ptr<float>(), blend.data_ptr<float>(), value.numel(),
+            {.key = mixed(mask.key + feeds.size()), .keep = mask.keep});
+        value = blend;
+      } else {
+        value = at::where(at::rand_like(value) < mask.keep, value, plain);
+      }
+    }
+    feeds.emplace(name, value.to(options_.device));
+  }
+  return feeds;
+}
+
+SliceResult SliceLearner::learn(std::size_t index, const Slice& slice, const SliceData& data, QdqPlan& plan,
+                                const std::vector<std::size_t>& weights,
+                                const std::vector<std::vector<std::size_t>>& scales, Progress& progress) {
+  const auto started = std::chrono::steady_clock::now();
+  SliceResult result{.name = slice.name, .units = slice.units};
+  std::vector<std::unique_ptr<SoftWeight>> soft;
+  for (const std::size_t w : weights) {
+    soft.push_back(make_soft_weight(plan.weights[w],
+                                    to_tensor(reference_.constants.at(plan.weights[w].constant)),
+                                    {.learn_scale = options_.learn_weight_scales,
+                                     .composed = options_.composed,
+                                     .device = options_.device}));
+    result.weights += soft.back()->count();
+  }
+  std::vector<Scale> learnt_scales;
+  for (const auto& group : scales)
+    learnt_scales.push_back(
+        {.activations = group,
+         .value = plan.activations[group.front()].quantizer.scale.reshape({}).to(options_.device).clone()});
+  if (soft.empty() && learnt_scales.empty()) {
+    progress.advance(pass_.steps, slice.name);
+    return result;
+  }
+
+  Sampler sampler(options_, pass_.stream, index, data.samples);
+  const bool drops = pass_.keep > 0 && pass_.keep < 1;
+  const std::uint64_t drop_seed =
+      mixed(options_.seed * 0x9e3779b97f4a7c15u + stream_of(Stream::Drop, pass_.stream, index));
+  const RoundingSchedule schedule{.steps = pass_.steps,
+                                  .warmup = options_.schedule.warmup,
+                                  .start = options_.schedule.start,
+                                  .end = options_.schedule.end};
+  std::vector<std::string> fetch;
+  for (const SliceTarget& target : data.targets) fetch.push_back(target.value);
+  bool regularised = false;
+  for (std::int64_t step = 1; step <= pass_.steps; ++step) {
+    const at::Tensor picked = sampler.next();
+    double loss = 0;
+    for (std::int64_t first = 0; first < options_.batch; first += run_batch_) {
+      const at::Tensor indices = picked.narrow(0, first, run_batch_);
+      std::uint64_t key = mixed(drop_seed + static_cast<std::uint64_t>(step * options_.batch + first));
+      Feeds feeds = feeds_for(data, indices, key);
+      const at::AutoGradMode grad(true);
+      for (std::size_t i = 0; i < soft.size(); ++i) feeds[names_.weights[weights[i]]] = soft[i]->soft();
+      for (Scale& scale : learnt_scales) {
+        if (!scale.value.requires_grad()) scale.value.requires_grad_(true);
+        for (const std::size_t a : scale.activations) feeds[names_.scales[a]] = scale.value;
+      }
+      if (drops)
+        for (const std::size_t a : slice.activations)
+          feeds[names_.drops[a]] = drop_tensor(key = mixed(key), pass_.keep);
+      const Feeds outputs = simulated_.run(feeds, fetch);
+      torch::autograd::variable_list roots, gradients;
+      for (const SliceTarget& target : data.targets) {
+        const at::Tensor& output = outputs.at(target.value);
+        if (!output.requires_grad()) continue;
+        const at::NoGradGuard no_grad;
+        const at::Tensor wanted = target.wanted->gather(indices).to(options_.device);
+        const at::Tensor importance =
+            target.importance ? target.importance->gather(indices).to(options_.device) : at::Tensor();
+        const double share = static_cast<double>(run_batch_) / static_cast<double>(options_.batch);
+        Loss one = loss_of(output.detach(), wanted, importance, options_.fisher, pass_.error_exponent,
+                           target.weight * share / positions(output));
+        loss += one.value;
+        roots.push_back(output);
+        gradients.push_back(one.gradient);
+      }
+      if (!std::isfinite(loss))
+        fail(
+            "slice '{}': the loss is not finite at step {}; lower the learning rate, or look at the data; "
+            "finished slices are kept in the checkpoint",
+            slice.name, step);
+      if (!roots.empty()) torch::autograd::backward(roots, gradients);
+    }
+    const at::NoGradGuard no_grad;
+    const bool regularise = schedule.regularises(step) && !soft.empty();
+    double regulariser = 0;
+    for (const auto& weight : soft)
+      regulariser +=
+          weight->step({.step = step,
+                        .rate = options_.rounding_rate,
+                        .regulariser = regularise ? pass_.rounding_weight : 0,
+                        .exponent = schedule.exponent(step),
+                        .scale_rate = cosine_rate(options_.weight_scale_rate, step - 1, pass_.steps)});
+    for (Scale& scale : learnt_scales) {
+      if (!scale.value.grad().defined()) continue;
+      scale.adam.step(scale.value, scale.value.grad(), step,
+                      cosine_rate(pass_.scale_rate, step - 1, pass_.steps));
+      scale.value.mutable_grad() = at::Tensor();
+    }
+    if (regularise && !regularised) {
+      regularised = true;
+      result.loss_at_warmup = loss;
+      result.regulariser_at_warmup = pass_.rounding_weight * regulariser;
+    }
+    if (step % kProgressStride == 0 || step == pass_.steps)
+      progress.advance(step % kProgressStride == 0 ? kProgressStride : step % kProgressStride,
+                       fmt::format("{}, loss {:.4g}", slice.name, loss));
+  }
+  result.steps = pass_.steps;
+
+  for (std::size_t i = 0; i < soft.size(); ++i) {
+    QuantizedWeight& weight = plan.weights[weights[i]];
+    result.undecided += soft[i]->undecided();
+    soft[i]->harden(weight);
+    simulated_.set_constant(names_.weights[weights[i]],
+                            decode(weight.quantizer, weight.codes).to(options_.device));
+  }
+  for (const Scale& scale : learnt_scales) {
+    const at::Tensor value = scale.value.detach().abs().clamp_min(kLeastScale).to(at::kCPU);
+    for (const std::size_t a : scale.activations) {
+      Quantizer& quantizer = plan.activations[a].quantizer;
+      quantizer.scale = value.reshape(quantizer.scale.sizes()).clone();
+      simulated_.set_constant(names_.scales[a], value.to(options_.device));
+    }
+  }
+  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
+  return result;
+}
+
+double SliceLearner::evaluate(const SliceData& data, const std::vector<std::string>& keep, CacheMap* kept,
+                              CacheArena* arena) const {
+  const at::NoGradGuard no_grad;
+  std::vector<std::string> fetch = keep;
+  for (const SliceTarget& target : data.targets)
+    if (std::find(fetch.begin(), fetch.end(), target.value) == fetch.end()) fetch.push_back(target.value);
+  double sum = 0;
+  for (std::int64_t first = 0; first < data.samples; first += run_batch_) {
+    Feeds feeds;
+    for (const auto& [name, cache] : data.inputs)
+      feeds.emplace(name, cache->range(first, run_batch_).to(options_.device));
+    const Feeds outputs = simulated_.run(feeds, fetch);
+    for (const SliceTarget& target : data.targets) {
+      const at::Tensor& output = outputs.at(target.value);
+      const at::Tensor wanted = target.wanted->range(first, run_batch_).to(options_.device);
+      sum += target.weight * (output - wanted).square().sum(at::kDouble).item<double>() / positions(output) *
+             static_cast<double>(run_batch_);
+    }
+    if (!kept) continue;
+    for (const std::string& name : keep) {
+      SampleCachePtr& cache = (*kept)[name];
+      if (!cache) cache = std::make_shared<SampleCache>(*arena, name, data.samples);
+      cache->append(outputs.at(name).to(at::kCPU), run_batch_);
+    }
+  }
+  return sum / static_cast<double>(data.samples);
+}
+
+}  // namespace lithe
