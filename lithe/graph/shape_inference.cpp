@@ -134,8 +134,7 @@ void ShapeScope::add_constants(const Graph& graph) {
 
 void ShapeScope::run(const Node& node) {
   const Function* function = model.function_of(node);
-  const bool standard = node.domain.empty();
-  const auto rule = standard ? shape_rules().find(node.op_type) : shape_rules().end();
+  const auto rule = shape_rules().find(node.domain.empty() ? node.op_type : node.domain + "." + node.op_type);
   if (rule != shape_rules().end()) {
     ShapeCall call(node, opset(node.domain), *this);
     rule->second(call);

@@ -35,12 +35,17 @@ void dynamic_quantize(ShapeCall& call) {
   call.set(2, DType::UInt8, Shape{});
 }
 
+void fake_quantize(ShapeCall& call) {
+  call.set(0, call.type(0));
+}
+
 }  // namespace
 
 void add_quantize_rules(ShapeRules& rules) {
   rules["QuantizeLinear"] = quantize;
   rules["DequantizeLinear"] = dequantize;
   rules["DynamicQuantizeLinear"] = dynamic_quantize;
+  rules["lithe.FakeQuantize"] = fake_quantize;
 }
 
 }  // namespace lithe

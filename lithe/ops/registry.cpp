@@ -60,6 +60,7 @@ const OpRegistry& op_registry() {
     register_image(all);
     register_quantization(all);
     register_sparse(all);
+    register_fake_quantize(all);
     return all;
   }();
   return registry;

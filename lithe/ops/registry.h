@@ -89,5 +89,6 @@ void register_recurrent(OpRegistry&);      // recurrent.cpp: RNN, GRU, LSTM
 void register_image(OpRegistry&);          // image.cpp: Resize, Upsample, GridSample, NMS, RoiAlign
 void register_quantization(OpRegistry&);   // quantization.cpp: QuantizeLinear, QLinear*, *Integer
 void register_sparse(OpRegistry&);         // sparse.cpp: lithe.NmPrune, lithe.SpatialBranch
+void register_fake_quantize(OpRegistry&);  // fake_quantize.cpp: lithe.FakeQuantize
 
 }  // namespace lithe
