@@ -1,13 +1,13 @@
 #include "lithe/quantize/sensitivity.h"
 
 #include <algorithm>
-#include <limits>
 #include <map>
 #include <set>
 #include <unordered_set>
 #include <utility>
 
 #include "lithe/base/error.h"
+#include "lithe/metrics/evaluate.h"
 #include "lithe/quantize/batches.h"
 
 namespace lithe {
@@ -104,17 +104,16 @@ bool has_classes(const at::Tensor& x, SensitivityMetric metric) {
 }
 
 /// Logarithms of class probabilities along axis 1.
-at::Tensor log_probabilities(const at::Tensor& x, const Node* maker) {
+at::Tensor log_probabilities(const at::Tensor& x, bool probabilities) {
   const at::Tensor wide = x.to(at::kDouble);
-  if (maker && maker->is("LogSoftmax")) return wide;
-  if (maker && maker->is("Softmax")) return wide.clamp_min(1e-30).log();
-  return at::log_softmax(wide, 1);
+  return probabilities ? wide.clamp_min(1e-30).log() : at::log_softmax(wide, 1);
 }
 
-void add(Deviation& sum, const at::Tensor& wanted, const at::Tensor& value, const Node* maker,
+void add(Deviation& sum, const at::Tensor& wanted, const at::Tensor& value, bool probabilities,
          SensitivityMetric metric) {
   if (has_classes(wanted, metric)) {
-    const at::Tensor p = log_probabilities(wanted, maker), q = log_probabilities(value, maker);
+    const at::Tensor p = log_probabilities(wanted, probabilities),
+                     q = log_probabilities(value, probabilities);
     sum.divergence += (p.exp() * (p - q)).sum().item<double>();
     sum.rows += static_cast<double>(wanted.numel() / wanted.size(1));
     return;
@@ -144,8 +143,6 @@ class Prober {
  public:
   Prober(const Graph& graph, const std::vector<Layer>& layers, const SensitivityOptions& options)
       : graph_(graph), options_(options), frontiers_(graph) {
-    for (const Node& node : graph.nodes)
-      for (const std::string& name : node.outputs) makers_[name] = &node;
     for (const QuantizedWeight& weight : assign_weights(layers, ReduceRange::Off)) add_probe(layers, weight);
     order_.resize(probes_.size());
     for (std::size_t i = 0; i < order_.size(); ++i) order_[i] = i;
@@ -240,16 +237,13 @@ class Prober {
             "output '{}' changes its shape when the weight of layer '{}' has {} bits; keep that layer in "
             "float",
             name, results_[at].choices.name, options_.bits[c]);
-      const auto maker = makers_.find(name);
-      add(sums_[at][c][name], target, value, maker == makers_.end() ? nullptr : maker->second,
-          options_.metric);
+      add(sums_[at][c][name], target, value, is_probability(graph_, name), options_.metric);
     }
   }
 
   const Graph& graph_;
   const SensitivityOptions& options_;
   const Frontiers frontiers_;
-  std::map<std::string, const Node*> makers_;
   std::vector<Probe> probes_;
   std::vector<std::size_t> order_;                                   // of the probes, along the graph
   std::vector<std::vector<std::map<std::string, Deviation>>> sums_;  // by probe, candidate, output

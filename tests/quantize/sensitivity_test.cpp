@@ -65,7 +65,7 @@ TEST(Sensitivity, OfAClassifierIsTheDivergenceComputedDirectly) {
   const at::Tensor images = random_tensor({10, 3, 16, 16}, 1);
   Counter progress;
   const auto result = measure_sensitivity(graph, layers, tensor_dataset({{"", images}}),
-                                          {.bits = {2, 4, 8}, .samples = 10, .batch = 4}, progress);
+                                          {.bits = {2, 8}, .samples = 10, .batch = 4}, progress);
   ASSERT_EQ(result.size(), layers.size());
   EXPECT_EQ(progress.done, progress.total);
   EXPECT_EQ(progress.total, 10 * static_cast<std::int64_t>(layers.size()));
@@ -90,8 +90,9 @@ TEST(Sensitivity, FallsWithTheBitsInTheMean) {
   const Graph graph =
       build_mobilenet_v2_small_images({.classes = 10, .image_size = 32, .width = 0.25, .batch_norm = false});
   Progress progress;
-  const auto result = measure_sensitivity(graph, layers_of(graph), random_dataset({6, 3, 32, 32}, 2),
-                                          {.samples = 4, .batch = 4}, progress);
+  const auto result =
+      measure_sensitivity(graph, layers_of(graph), random_dataset({3, 3, 32, 32}, 2),
+                          {.weights = {.method = RangeMethod::MinMax}, .samples = 2, .batch = 2}, progress);
   std::vector<double> mean(7, 0);
   for (const WeightSensitivity& one : result) {
     ASSERT_EQ(one.choices.choices.size(), 7u);
@@ -119,7 +120,7 @@ TEST(Sensitivity, OfImagesIsTheErrorOverThePower) {
   const auto result = measure_sensitivity(graph, layers, tensor_dataset({{"x", x}, {"t", t}}),
                                           {.bits = {3}, .samples = 5, .batch = 2}, progress);
   ASSERT_EQ(result.size(), layers.size());
-  for (std::size_t at = 0; at < layers.size(); ++at) {
+  for (std::size_t at = 0; at < layers.size(); at += 5) {
     const auto [wanted, outputs] = float_and_quantized(graph, layers[at], 3, {{"x", x}, {"t", t}});
     const at::Tensor &y = wanted.begin()->second, &z = outputs.begin()->second;
     const double error = ((y - z).square().sum() / y.square().sum()).item<double>();
