@@ -50,19 +50,26 @@ using bench::values_of;
 using nlohmann::json;
 namespace fs = std::filesystem;
 
+/// How many seeds run at a pattern: the methods, the two controls, and all of them for equal time.
+struct PatternPlan {
+  std::string pattern;
+  int seeds = 1, control_seeds = 1, time_seeds = 0;
+};
+
 struct Tier {
-  int seeds;
-  int time_seeds;  // of them, those that also train for equal time
   std::int64_t epochs, train, test;
-  std::vector<std::string> patterns;
+  std::vector<PatternPlan> patterns;
   int cifar_seeds;
   std::int64_t cifar_epochs, cifar_train;
   bool cifar_resnet32;  // else ResNet-8
 };
 
-const Tier kSmoke{1, 1, 1, 320, 200, {"1:16"}, 1, 1, 256, false};
-const Tier kSmall{8, 3, 12, 4000, 2500, {"2:4", "1:4", "1:16"}, 1, 12, 10000, false};
-const Tier kPaper{8, 8, 60, 20000, 10000, {"2:4", "1:4", "1:16"}, 5, 300, 25000, true};
+const Tier kSmoke{1, 320, 200, {{"1:16", 1, 1, 1}}, 1, 1, 256, false};
+// Few seeds where a run is dear: all of it takes about two hours of one core.
+const Tier kSmall{12, 4000, 2500,  {{"2:4", 8, 3, 0}, {"1:4", 4, 3, 0}, {"1:16", 8, 3, 3}},
+                  1,  6,    10000, false};
+const Tier kPaper{60, 20000, 10000, {{"2:4", 8, 8, 8}, {"1:4", 8, 8, 8}, {"1:16", 8, 8, 8}},
+                  5,  300,   25000, true};
 
 constexpr double kChance = 10;  // percent, of ten classes
 constexpr std::int64_t kNormBatches = 40;
@@ -276,19 +283,34 @@ std::string plus_minus(const Moments& m) {
   return m.n == 1 ? fmt::format("{:+.2f}", m.mean) : fmt::format("{:+.2f} ± {:.2f}", m.mean, m.interval());
 }
 
+bool is_control(const std::string& method) {
+  return method == "spre-everywhere" || method == "spre-inverted";
+}
+
 /// What is run on one subject.
 struct Plan {
   Subject subject;
-  std::vector<std::string> patterns, methods;
-  int seeds = 0, time_seeds = 0;
+  std::vector<PatternPlan> patterns;
+  std::vector<std::string> methods;
 
-  std::vector<Run> of(int seed, const std::string& pattern) const {
+  int seeds() const {
+    int most = 0;
+    for (const PatternPlan& one : patterns) most = std::max(most, one.seeds);
+    return most;
+  }
+  bool shares() const {
+    return std::any_of(patterns.begin(), patterns.end(), [](const auto& one) { return one.time_seeds > 0; });
+  }
+
+  std::vector<Run> of(int seed, const PatternPlan& at) const {
     std::vector<Run> runs;
-    for (const std::string& method : methods) runs.push_back({pattern, method, seed, false});
-    if (seed >= time_seeds) return runs;
-    runs.push_back({pattern, "dense", seed, true});
     for (const std::string& method : methods)
-      if (method != "spre") runs.push_back({pattern, method, seed, true});
+      if (seed < (is_control(method) ? at.control_seeds : at.seeds))
+        runs.push_back({at.pattern, method, seed, false});
+    if (seed >= at.time_seeds) return runs;
+    runs.push_back({at.pattern, "dense", seed, true});
+    for (const std::string& method : methods)
+      if (method != "spre") runs.push_back({at.pattern, method, seed, true});
     return runs;
   }
 };
@@ -301,14 +323,14 @@ void print_table(const RunFile& results, const Plan& plan) {
              "top-1, % (sd)", "- sr-ste, 95 % interval", "epochs", "CPU s", "median Z");
   double spent = 0;
   const auto line = [&](const Run& run) {
-    const auto get = [&](const char* field) { return numbers(results, subject, run, field, plan.seeds); };
+    const auto get = [&](const char* field) { return numbers(results, subject, run, field, plan.seeds()); };
     const BySeed scores = get("top1");
     if (scores.empty()) return;
     const Run other{run.pattern, "sr-ste", 0, run.timed};
     const Moments m = moments(values_of(scores)), epochs = moments(values_of(get("epochs"))),
                   seconds = moments(values_of(get("seconds"))),
                   difference =
-                      moments(bench::paired(scores, numbers(results, subject, other, "top1", plan.seeds)));
+                      moments(bench::paired(scores, numbers(results, subject, other, "top1", plan.seeds())));
     const auto z = values_of(get("z"));
     const bool bare = run.method == "sr-ste" || run.pattern == "-";
     fmt::print("{:<8}{:<24}{:>3}  {:>16}  {:>24}  {:>7.1f}  {:>7.1f}  {:>8}\n", run.pattern, run.label(), m.n,
@@ -317,7 +339,7 @@ void print_table(const RunFile& results, const Plan& plan) {
     for (const double value : values_of(get("spent"))) spent += value;
   };
   line({"-", "dense", 0, false});
-  for (const std::string& pattern : plan.patterns)
+  for (const PatternPlan& pattern : plan.patterns)
     for (const Run& run : plan.of(0, pattern)) line(run);
   fmt::print("all of it took {:.0f} minutes of one core\n", spent / 60);
 }
@@ -327,7 +349,7 @@ bool check_orderings(const RunFile& results, const Plan& plan) {
   bool good = true;
   using Number = std::optional<double>;
   const auto scores = [&](const std::string& pattern, const std::string& method) {
-    return numbers(results, plan.subject, {pattern, method}, "top1", plan.seeds);
+    return numbers(results, plan.subject, {pattern, method}, "top1", plan.seeds());
   };
   const auto mean = [&](const std::string& pattern, const std::string& method) -> Number {
     const BySeed found = scores(pattern, method);
@@ -344,7 +366,7 @@ bool check_orderings(const RunFile& results, const Plan& plan) {
   require("dense - sr-ste at 1:16", minus(mean("-", "dense"), mean("1:16", "sr-ste")), 10);
   require("sr-ste - one-shot at 1:16", minus(mean("1:16", "sr-ste"), mean("1:16", "one-shot")), 20);
   const auto stale =
-      values_of(numbers(results, plan.subject, {"1:16", "one-shot"}, "stale_top1", plan.seeds));
+      values_of(numbers(results, plan.subject, {"1:16", "one-shot"}, "stale_top1", plan.seeds()));
   require("7 - distance of one-shot at 1:16 from chance, norms as they were",
           stale.size() < 3 ? Number() : Number(7 - std::abs(moments(stale).mean - kChance)), 0);
   for (const std::string& method : plan.methods)
@@ -353,8 +375,8 @@ bool check_orderings(const RunFile& results, const Plan& plan) {
     require("spre (branch scale 0) - spre-faithful at 1:16",
             minus(mean("1:16", "spre"), mean("1:16", "spre-faithful")), 4);
   double worst = 0, exact = 0;
-  for (const std::string& pattern : plan.patterns)
-    for (int seed = 0; seed < plan.seeds; ++seed)
+  for (const PatternPlan& pattern : plan.patterns)
+    for (int seed = 0; seed < plan.seeds(); ++seed)
       for (const Run& run : plan.of(seed, pattern))
         if (const json* line = results.find(run.key(plan.subject)); line && line->contains("fold")) {
           worst = std::max(worst, line->at("fold").get<double>());
@@ -431,11 +453,25 @@ Arguments parse(int argc, char** argv) {
   take("--results", [&](const std::string& value) { a.results = value; });
   take("--data-root", [&](const std::string& value) { a.data_root = value; });
   take("--threads", [&](const std::string& value) { a.threads = std::stoi(value); });
-  take("--seeds", [&](const std::string& value) { a.tier.seeds = a.tier.cifar_seeds = std::stoi(value); });
-  take("--time-seeds", [&](const std::string& value) { a.tier.time_seeds = std::stoi(value); });
+  take("--patterns", [&](const std::string& value) {
+    std::vector<PatternPlan> chosen;
+    for (const std::string& pattern : split(value)) {
+      const auto known = std::find_if(a.tier.patterns.begin(), a.tier.patterns.end(),
+                                      [&](const PatternPlan& one) { return one.pattern == pattern; });
+      chosen.push_back(
+          known != a.tier.patterns.end() ? *known : PatternPlan{format_sparsity(parse_sparsity(pattern))});
+    }
+    a.tier.patterns = std::move(chosen);
+  });
+  take("--seeds", [&](const std::string& value) {
+    a.tier.cifar_seeds = std::stoi(value);
+    for (PatternPlan& one : a.tier.patterns) one.seeds = one.control_seeds = a.tier.cifar_seeds;
+  });
+  take("--time-seeds", [&](const std::string& value) {
+    for (PatternPlan& one : a.tier.patterns) one.time_seeds = std::stoi(value);
+  });
   take("--epochs",
        [&](const std::string& value) { a.tier.epochs = a.tier.cifar_epochs = std::stoll(value); });
-  take("--patterns", [&](const std::string& value) { a.tier.patterns = split(value); });
   take("--methods", [&](const std::string& value) { a.methods = a.cifar_methods = split(value); });
   take("--shard", [&](const std::string& value) {
     if (std::sscanf(value.c_str(), "%d/%d", &a.shard, &a.shards) != 2 || a.shards < 1 || a.shard < 0 ||
@@ -457,17 +493,17 @@ void work(RunFile& results, const std::vector<Plan>& plans, int shard, int shard
   int unit = 0;
   const auto mine = [&] { return unit++ % shards == shard; };
   for (const Plan& plan : plans)
-    for (int seed = 0; seed < plan.seeds; ++seed) {
-      if (plan.time_seeds == 0) {  // nothing is shared
+    for (int seed = 0; seed < plan.seeds(); ++seed) {
+      if (!plan.shares()) {  // nothing is shared
         if (mine()) run_one(results, dense, plan.subject, {"-", "dense", seed});
-        for (const std::string& pattern : plan.patterns)
+        for (const PatternPlan& pattern : plan.patterns)
           for (const Run& run : plan.of(seed, pattern))
             if (mine()) run_one(results, dense, plan.subject, run);
         continue;
       }
       if (!mine()) continue;
       run_one(results, dense, plan.subject, {"-", "dense", seed});
-      for (const std::string& pattern : plan.patterns)
+      for (const PatternPlan& pattern : plan.patterns)
         for (const Run& run : plan.of(seed, pattern)) run_one(results, dense, plan.subject, run);
     }
 }
@@ -488,9 +524,7 @@ int run(int argc, char** argv) {
                                      return build_network({16, 32, 64}, 1, bench::kShapeSize, seed);
                                    }},
                    .patterns = tier.patterns,
-                   .methods = arguments.methods,
-                   .seeds = tier.seeds,
-                   .time_seeds = std::min(tier.seeds, tier.time_seeds)});
+                   .methods = arguments.methods});
   const fs::path folder = fs::path(arguments.data_root) / "cifar10";
   if (!arguments.data_root.empty() && fs::exists(folder / "train_25000.bin")) {
     const Preprocess preprocess{.mean = {0.4914, 0.4822, 0.4465}, .std = {0.2470, 0.2435, 0.2616}};
@@ -509,9 +543,8 @@ int run(int argc, char** argv) {
                            return large ? build_network({32, 64, 128}, 5, 32, seed)
                                         : build_network({16, 32, 64}, 1, 32, seed);
                          }},
-         .patterns = {"1:16"},
-         .methods = arguments.cifar_methods,
-         .seeds = tier.cifar_seeds});
+         .patterns = {{"1:16", tier.cifar_seeds, tier.cifar_seeds, 0}},
+         .methods = arguments.cifar_methods});
   } else {
     fmt::print("no CIFAR-10 under --data-root or LITHE_DATA: that part is left out\n");
   }
