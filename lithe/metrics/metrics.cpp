@@ -42,12 +42,12 @@ double decibels(double signal, double noise) {
 
 /// The mean of each 11x11 window under a Gaussian of sigma 1.5, where it fits: [c, h, w] -> [c, h-10, w-10].
 at::Tensor window_mean(const at::Tensor& planes) {
-  constexpr std::int64_t kSize = 11;
+  constexpr std::int64_t kSize = 11, kCentre = kSize / 2;
   constexpr double kSigma = 1.5;
   at::Tensor weights = at::empty({kSize}, at::kDouble);
   double* values = weights.data_ptr<double>();
   for (std::int64_t i = 0; i < kSize; ++i) {
-    const double x = static_cast<double>(i - kSize / 2);
+    const double x = static_cast<double>(i - kCentre);
     values[i] = std::exp(-x * x / (2 * kSigma * kSigma));
   }
   weights = weights / weights.sum();

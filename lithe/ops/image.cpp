@@ -251,8 +251,9 @@ struct RoiAxis {
 RoiAxis roi_axis(float start, float bin, std::int64_t bins, std::int64_t samples, std::int64_t size) {
   RoiAxis axis;
   for (std::int64_t i = 0; i < bins * samples; ++i) {
-    float position = start + static_cast<float>(i / samples) * bin +
-                     (static_cast<float>(i % samples) + 0.5f) * bin / static_cast<float>(samples);
+    const std::int64_t cell = i / samples, sample = i % samples;
+    float position = start + static_cast<float>(cell) * bin +
+                     (static_cast<float>(sample) + 0.5f) * bin / static_cast<float>(samples);
     const bool outside = position < -1 || position > static_cast<float>(size);
     position = std::clamp(position, 0.0f, static_cast<float>(size - 1));
     const auto low = static_cast<std::int64_t>(position);

@@ -95,7 +95,7 @@ std::vector<at::Tensor> layer_normalization(const OpCall& call) {
   const at::Tensor x = is_half(given) ? given.to(at::kFloat) : given;
   const Ints normalized(x.sizes().begin() + axis, x.sizes().end());
   const auto parameter = [&](std::size_t index) {
-    const at::Tensor tensor = call.optional(index);
+    at::Tensor tensor = call.optional(index);
     if (!tensor.defined()) return tensor;
     return tensor.to(x.scalar_type()).expand(normalized).contiguous();
   };

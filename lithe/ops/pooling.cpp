@@ -173,7 +173,7 @@ std::vector<at::Tensor> average_pool(const OpCall& call) {
     bool direct = w.rank() == 2 && w.symmetric() && !dilated;
     for (std::size_t i = 0; i < w.rank(); ++i) direct = direct && 2 * w.pads_begin[i] <= w.kernel[i];
     if (direct) {
-      const at::Tensor y = at::avg_pool2d(x, w.kernel, w.strides, w.pads_begin, ceil_mode, count_pads);
+      at::Tensor y = at::avg_pool2d(x, w.kernel, w.strides, w.pads_begin, ceil_mode, count_pads);
       if (Ints(y.sizes().begin() + 2, y.sizes().end()) == pool.outputs) return y;
     }
     // Sums of windows, divided by the number of cells that count: ceil_mode's extra room never does.

@@ -105,7 +105,7 @@ std::vector<at::Tensor> dynamic_quantize_linear(const OpCall& call) {
 
 /// Codes less their zero point as doubles, in which sums of products of integers below 2^53 are exact.
 at::Tensor centred(const OpCall& call, const at::Tensor& q, const at::Tensor& zero_point, const Ints& shape) {
-  const at::Tensor codes = q.to(at::kDouble);
+  at::Tensor codes = q.to(at::kDouble);
   if (!zero_point.defined()) return codes;
   const at::Tensor zero = zero_point.to(at::kDouble);
   if (zero.numel() == 1) return codes - zero.reshape({});
