@@ -97,6 +97,17 @@ std::int64_t recurrent(const Graph& graph, const Node& node) {
 
 std::int64_t node_macs(const Graph& graph, const Node& node, int depth);
 
+/// Scores and their product with the values, of Attention without caches.
+std::int64_t attention(const Graph& graph, const Node& node) {
+  const Sizes q = sizes_of(graph, node.input(0)), k = sizes_of(graph, node.input(1)),
+              out = sizes_of(graph, node.output(0));
+  if (!q || !k || !out || q->size() < 3 || k->size() != q->size() || out->size() != q->size()) return 0;
+  const std::int64_t keys = (*k)[k->size() - 2];
+  const std::int64_t scores = multiply({count_of(*q), keys}), sums = multiply({count_of(*out), keys});
+  std::int64_t total = 0;
+  return __builtin_add_overflow(scores, sums, &total) ? INT64_MAX : total;
+}
+
 /// A call of a function, counted through its body.
 std::int64_t function_macs(const Graph& graph, const Function& function, const Node& node, int depth) {
   Graph body;
@@ -136,6 +147,7 @@ std::int64_t node_macs(const Graph& graph, const Node& node, int depth) {
   if (type == "MatMul" || type == "MatMulInteger" || type == "QLinearMatMul")
     return matrix_product(graph, node);
   if (type == "Einsum") return einsum(graph, node);
+  if (type == "Attention") return attention(graph, node);
   if (type == "LSTM" || type == "GRU" || type == "RNN") return recurrent(graph, node);
   return 0;
 }

@@ -15,7 +15,7 @@ using InputShapes = std::map<std::string, std::vector<std::int64_t>, std::less<>
 /// Fills `graph.values` with the type and shape of every value that a node makes, and completes
 /// `graph.outputs`. Symbolic dimensions stay symbolic ("batch", "64*batch"); what cannot be known stays
 /// unknown. Small integer tensors are computed along the way, so that chains of Shape, Gather, Concat and
-/// Reshape resolve. Covers opset 11 to 22, branches of If, and model-local functions through their bodies; an
+/// Reshape resolve. Covers opset 11 to 24, branches of If, and model-local functions through their bodies; an
 /// operator that is not known has unknown results.
 ///
 /// `shapes` gives graph inputs new shapes first (they are stored in `graph.inputs`): with concrete shapes for

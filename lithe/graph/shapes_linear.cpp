@@ -57,6 +57,26 @@ void qlinear_matmul(ShapeCall& call) {
   matrix_product(call, 0, 3, call.dtype(7));
 }
 
+/// Attention of opset 23: [batch, heads, tokens, size], or [batch, tokens, heads * size] with the numbers of
+/// heads as attributes. The sizes of caches and scores stay unknown.
+void attention(ShapeCall& call) {
+  const Shape *q = call.shape(0), *v = call.shape(2);
+  for (std::size_t output = 1; output < call.node.outputs.size(); ++output) call.set(output, call.dtype(0));
+  if (!q || !v) return call.set(0, call.dtype(0));
+  if ((q->size() != 3 && q->size() != 4) || v->size() != q->size())
+    call.contradiction("queries {} and values {} must both have 3 or 4 axes", format_shape(*q),
+                       format_shape(*v));
+  Shape out = *q;
+  out.back() = v->back();
+  if (q->size() == 3) {
+    const std::int64_t heads = call.node.attr("q_num_heads", std::int64_t{0});
+    const std::int64_t values = call.node.attr("kv_num_heads", heads);
+    if (heads < 1 || values < 1) call.contradiction("3 axes need q_num_heads and kv_num_heads of 1 or more");
+    out.back() = v->back() / Quantity(values) * Quantity(heads);
+  }
+  call.set(0, call.dtype(0), std::move(out));
+}
+
 void einsum(ShapeCall& call) {
   std::vector<std::size_t> ranks;
   for (std::size_t i = 0; i < call.input_count(); ++i) {
@@ -120,6 +140,7 @@ void add_linear_rules(ShapeRules& rules) {
   rules["MatMul"] = matmul;
   rules["MatMulInteger"] = matmul_integer;
   rules["QLinearMatMul"] = qlinear_matmul;
+  rules["Attention"] = attention;
   rules["Einsum"] = einsum;
   for (const char* name : {"LSTM", "GRU", "RNN"}) rules[name] = recurrent;
   rules["Det"] = determinant;

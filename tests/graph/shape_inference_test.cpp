@@ -7,6 +7,7 @@
 #include <cstdlib>
 
 #include "lithe/base/error.h"
+#include "lithe/graph/cost.h"
 #include "lithe/graph/onnx.h"
 #include "lithe/models/builder.h"
 #include "lithe/models/models.h"
@@ -122,6 +123,30 @@ TEST(InferShapes, UnknownOperatorsGiveUnknownShapes) {
   infer_shapes(graph);
   EXPECT_EQ(type_of(graph, "layer1.0.relu1"), "nothing");
   EXPECT_EQ(type_of(graph, "logits"), "float32 [batch, 10]");
+}
+
+TEST(InferShapes, AttentionTakesItsWidthFromTheValues) {
+  GraphBuilder net("attention", 0);
+  const std::string q = net.input("q", {-1, 5, 8 * 6}), k = net.input("k", {-1, 7, 4 * 6}),
+                    v = net.input("v", {-1, 7, 4 * 3});
+  net.output("y",
+             net.node("Attention", "packed", {q, k, v},
+                      {{"q_num_heads", std::int64_t{8}}, {"kv_num_heads", std::int64_t{4}}}),
+             {});
+  const std::string wide = net.input("wide", {2, 8, 5, 6}), keys = net.input("keys", {2, 8, 7, 6}),
+                    values = net.input("values", {2, 8, 7, 3});
+  net.output("z", net.node("Attention", "open", {wide, keys, values}), {});
+  Graph graph = net.finish();
+  graph.header.opsets[""] = 23;
+  for (ValueInfo& output : graph.outputs) output.shape.reset();
+  infer_shapes(graph, {{"q", {2, 5, 48}}, {"k", {2, 7, 24}}, {"v", {2, 7, 12}}});
+  EXPECT_EQ(type_of(graph, "y"), "float32 [2, 5, 24]");
+  EXPECT_EQ(type_of(graph, "z"), "float32 [2, 8, 5, 3]");
+  // Each of 2 * 8 heads: 5 x 7 scores of 6 products, and 5 sums of 3 numbers over 7.
+  const Cost cost = measure_cost(graph);
+  EXPECT_EQ(cost.node_macs, (std::vector<std::int64_t>(2, 2 * 8 * (5 * 7 * 6 + 5 * 3 * 7))));
+  for (Node& node : graph.nodes) node.attributes.erase("q_num_heads");
+  EXPECT_THAT(error_of(graph), HasSubstr("need q_num_heads"));
 }
 
 TEST(InferShapes, FollowsProductsOfSymbols) {
