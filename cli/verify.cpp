@@ -8,6 +8,8 @@
 #include "cli/validators.h"
 #include "cli/verbs.h"
 #include "lithe/base/error.h"
+#include "lithe/data/loader.h"
+#include "lithe/data/usable_batch.h"
 #include "lithe/engine/executor.h"
 #include "lithe/engine/random_inputs.h"
 #include "lithe/graph/onnx.h"
@@ -25,6 +27,26 @@ struct VerifyFlags {
   std::string optimization = "all";
 };
 
+/// Refuses --batch where the batch of an exporter's example is baked into a constant; other errors of a run
+/// are left to whoever runs the model next.
+void check_batch(Executor& executor, const VerifyFlags& flags, const Feeds& feeds) {
+  if (flags.batch == 1 || !flags.inputs.empty() || fixed_batch(executor.graph()) > 0) return;
+  try {
+    executor.run(feeds);
+    return;
+  } catch (const Error&) {
+    Feeds one = feeds;
+    for (auto& [name, value] : one)
+      if (value.dim() > 0) value = value.narrow(0, 0, 1);
+    try {
+      executor.run(one);
+    } catch (const Error&) {
+      return;
+    }
+  }
+  fail("{}: {}; leave out --batch", flags.call.options.model, kSingleSamplesOnly);
+}
+
 void run_verify(VerifyFlags& flags) {
   Invocation& call = flags.call;
   call.check_outputs(false);
@@ -41,6 +63,7 @@ void run_verify(VerifyFlags& flags) {
     }
   };
   const Feeds feeds = flags.inputs.empty() ? random_feeds() : read_feeds(graph, flags.inputs);
+  check_batch(executor, flags, feeds);
   const Verification verification =
       verify(executor, call.options.model, feeds,
              {.threads = call.threads(), .optimization = flags.optimization, .tolerance = flags.tolerance});

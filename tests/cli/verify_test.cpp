@@ -48,6 +48,22 @@ TEST(Verify, BadInputsAreNamed) {
   expect_user_error(run_lithe("verify " + kDigits + " --device cuda"), "--device cpu");
 }
 
+TEST(Verify, ABatchThatIsBakedInIsSaid) {
+  const TemporaryFolder folder;
+  Graph graph = read_onnx(kDigits);
+  Node reshape{
+      .name = "baked", .op_type = "Reshape", .inputs = {graph.outputs[0].name}, .outputs = {"scores"}};
+  reshape.inputs.push_back(graph.add_constant("one_row", TensorData::from<std::int64_t>({2}, {1, 10})));
+  graph.nodes.push_back(reshape);
+  graph.outputs[0].name = "scores";
+  const std::string model = (folder.path() / "baked.onnx").string();
+  write_onnx(graph, model);
+  expect_user_error(
+      run_lithe("verify " + model + " --batch 3"),
+      "baked.onnx: the model runs single samples only, although it declares its batch free; leave "
+      "out --batch");
+}
+
 TEST(Verify, OperatorsThatAreMissingAreListed) {
   const TemporaryFolder folder;
   Graph graph = read_onnx(kDigits);
