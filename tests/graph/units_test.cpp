@@ -176,6 +176,7 @@ TEST(FindUnits, RealModels) {
       EXPECT_EQ(units.size(), found->second);
     }
     expect_partition(graph, units);
+    expect_partition(graph, split_units(graph, units));
   }
 }
 
