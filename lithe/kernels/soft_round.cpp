@@ -127,8 +127,11 @@ struct Power {
     const Floats d;
     const auto signed_base = hn::MulAdd(h, hn::Set(d, 2.0f), hn::Set(d, -1.0f));
     const auto base = hn::Abs(signed_base);
-    const auto logarithm = hn::Log(d, hn::Max(base, hn::Set(d, 1e-30f)));
-    const auto lower = hn::Exp(d, hn::Mul(hn::Set(d, beta - 1), logarithm));
+    auto lower = hn::Set(d, 1.0f);
+    if (!hn::AllTrue(d, hn::Eq(base, lower))) {  // in the end nearly everything is saturated
+      const auto logarithm = hn::Log(d, hn::Max(base, hn::Set(d, 1e-30f)));
+      lower = hn::Exp(d, hn::Mul(hn::Set(d, beta - 1), logarithm));
+    }
     value = hn::Mul(lower, base);
     derivative = hn::IfThenZeroElse(hn::Eq(base, hn::Zero(d)),
                                     hn::CopySign(hn::Mul(lower, hn::Set(d, 2 * beta)), signed_base));

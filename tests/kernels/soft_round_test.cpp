@@ -289,6 +289,15 @@ TEST(SoftRound, FarVariablesAreSaturated) {
   soft_weights(weight.round, soft.data());
   EXPECT_THAT(soft, ElementsAre(0, 0, 1, 1, 0, 1));
   EXPECT_EQ(rounding_regulariser(weight.round, 20), 0);
+
+  Rounded many = only_variables(Floats(40, 50.0f));
+  const Floats grad_w(40, 1.0f);
+  Floats grad_v(40, 1.0f);
+  EXPECT_EQ(rounding_regulariser(many.round, 3), 0);
+  soft_round_gradient(many.round, grad_w.data(), 1, 3, grad_v.data());
+  EXPECT_EQ(grad_v, Floats(40, 0.0f));
+  many.v[3] = std::nanf("");
+  EXPECT_TRUE(std::isnan(rounding_regulariser(many.round, 3)));
 }
 
 TEST(SoftRound, CountsTheUndecided) {
