@@ -10,22 +10,6 @@
 namespace lithe::cli {
 namespace {
 
-using Member = std::optional<double> EpochRecord::*;
-
-Series curve(const std::string& name, const TrainResult& result, Member member, double factor) {
-  Series series{.name = name, .x = {}, .y = {}};
-  for (const EpochRecord& record : result.history) {
-    series.x.push_back(static_cast<double>(record.epoch));
-    series.y.push_back((record.*member).value_or(std::numeric_limits<double>::quiet_NaN()) * factor);
-  }
-  return series;
-}
-
-bool any(const TrainResult& result, Member member) {
-  return std::any_of(result.history.begin(), result.history.end(),
-                     [&](const EpochRecord& record) { return (record.*member).has_value(); });
-}
-
 std::string cell(const std::optional<double>& value, double factor, int digits) {
   return value && std::isfinite(*value) ? fmt::format("{:.{}f}", *value * factor, digits) : "";
 }
@@ -35,35 +19,6 @@ const EpochRecord* best_of(const TrainResult& result) {
   for (const EpochRecord& record : result.history)
     if (record.epoch == result.best_epoch) return &record;
   return nullptr;
-}
-
-void add_plots(Report& report, const TrainResult& result) {
-  Series loss{.name = "training", .x = {}, .y = {}};
-  for (const EpochRecord& record : result.history) {
-    loss.x.push_back(static_cast<double>(record.epoch));
-    loss.y.push_back(record.loss);
-  }
-  std::vector<Series> losses{loss};
-  if (any(result, &EpochRecord::validation_loss))
-    losses.push_back(curve("held out", result, &EpochRecord::validation_loss, 1));
-  report.add(LinePlot{.title = "Loss", .x_label = "epoch", .y_label = "loss", .series = std::move(losses)});
-  std::vector<Series> accuracies;
-  if (any(result, &EpochRecord::train_top1))
-    accuracies.push_back(curve("training, augmented", result, &EpochRecord::train_top1, 100));
-  if (any(result, &EpochRecord::validation_top1))
-    accuracies.push_back(curve("held out", result, &EpochRecord::validation_top1, 100));
-  if (!accuracies.empty())
-    report.add(LinePlot{
-        .title = "Accuracy", .x_label = "epoch", .y_label = "top-1 in %", .series = std::move(accuracies)});
-  if (any(result, &EpochRecord::validation_psnr))
-    report.add(LinePlot{.title = "PSNR",
-                        .x_label = "epoch",
-                        .y_label = "dB",
-                        .series = {curve("held out", result, &EpochRecord::validation_psnr, 1)}});
-  Series rate{.name = "learning rate", .x = loss.x, .y = {}};
-  for (const EpochRecord& record : result.history) rate.y.push_back(record.learning_rate);
-  report.add(
-      LinePlot{.title = "Learning rate", .x_label = "epoch", .y_label = "", .series = {std::move(rate)}});
 }
 
 void add_table(Report& report, const TrainResult& result) {
@@ -101,11 +56,56 @@ std::string epoch_line(const EpochRecord& r, std::int64_t epochs) {
   return line + fmt::format("  {:.1f} s, {:.0f} images/s", r.seconds, r.images_per_second);
 }
 
+json history_json(const std::vector<EpochRecord>& history) {
+  json out = json::array();
+  for (const EpochRecord& record : history) {
+    json one = to_json(record);
+    const json extra = one.at("extra");
+    one.erase("extra");
+    one.update(extra);
+    out.push_back(std::move(one));
+  }
+  return out;
+}
+
+Series epoch_curve(const std::string& name, const std::vector<EpochRecord>& history, double factor,
+                   const std::function<std::optional<double>(const EpochRecord&)>& number) {
+  Series series{.name = name, .x = {}, .y = {}};
+  for (const EpochRecord& record : history) {
+    series.x.push_back(static_cast<double>(record.epoch));
+    series.y.push_back(number(record).value_or(std::numeric_limits<double>::quiet_NaN()) * factor);
+  }
+  return series;
+}
+
+void add_epoch_plot(Report& report, const std::string& title, const std::string& label,
+                    std::vector<Series> series) {
+  std::erase_if(series, [](const Series& one) {
+    return std::all_of(one.y.begin(), one.y.end(), [](double y) { return std::isnan(y); });
+  });
+  if (!series.empty())
+    report.add(LinePlot{.title = title, .x_label = "epoch", .y_label = label, .series = std::move(series)});
+}
+
+void add_history(Report& report, const std::vector<EpochRecord>& history) {
+  const auto curve = [&](const std::string& name, double factor, auto member) {
+    return epoch_curve(name, history, factor, [member](const EpochRecord& record) -> std::optional<double> {
+      return record.*member;
+    });
+  };
+  add_epoch_plot(
+      report, "Loss", "loss",
+      {curve("training", 1, &EpochRecord::loss), curve("held out", 1, &EpochRecord::validation_loss)});
+  add_epoch_plot(report, "Accuracy", "top-1 in %",
+                 {curve("training, augmented", 100, &EpochRecord::train_top1),
+                  curve("held out", 100, &EpochRecord::validation_top1)});
+  add_epoch_plot(report, "PSNR", "dB", {curve("held out", 1, &EpochRecord::validation_psnr)});
+  add_epoch_plot(report, "Learning rate", "", {curve("learning rate", 1, &EpochRecord::learning_rate)});
+}
+
 json train_json(const TrainResult& result, const TrainOptions& options, std::int64_t parameters) {
-  json epochs = json::array();
-  for (const EpochRecord& record : result.history) epochs.push_back(to_json(record));
   const EpochRecord* best = best_of(result);
-  return {{"epochs", epochs},
+  return {{"epochs", history_json(result.history)},
           {"complete", result.complete},
           {"best_epoch", best ? json(best->epoch) : json()},
           {"best", best ? to_json(*best) : json()},
@@ -133,7 +133,7 @@ Report train_report(const TrainResult& result, const TrainOptions& options, cons
   report.facts.push_back({"epochs", fmt::format("{} of {}", result.history.size(), options.epochs)});
   report.facts.push_back({"images a second", fmt::format("{:.0f}", result.images_per_second)});
   if (!result.history.empty()) {
-    add_plots(report, result);
+    add_history(report, result.history);
     add_table(report, result);
   }
   for (const std::string& note : result.notes) report.add(Text{note});

@@ -78,18 +78,19 @@ std::vector<std::uint8_t> nonzero_mask(const Stored& stored) {
   return mask;
 }
 
+/// `channels` of the axis belong together; a grouped transposed convolution has several such runs.
 void count_groups(const std::vector<std::uint8_t>& mask, const std::vector<std::int64_t>& shape,
-                  std::size_t axis, const SparsityPattern& pattern, SparsityCheck& check) {
+                  std::size_t axis, std::int64_t channels, const SparsityPattern& pattern,
+                  SparsityCheck& check) {
   std::int64_t inner = 1;
   for (std::size_t i = axis + 1; i < shape.size(); ++i) inner *= shape[i];
-  const std::int64_t channels = shape[axis];
   const std::int64_t outer = static_cast<std::int64_t>(mask.size()) / (channels * inner);
   std::int64_t nonzero = 0;
   for (std::int64_t o = 0; o < outer; ++o)
     for (std::int64_t c = 0; c < channels; c += pattern.group)
       for (std::int64_t i = 0; i < inner; ++i) {
         std::int64_t here = 0;
-        for (std::int64_t k = 0; k < pattern.group; ++k)
+        for (std::int64_t k = 0; k < std::min(pattern.group, channels - c); ++k)
           here += mask[static_cast<std::size_t>((o * channels + c + k) * inner + i)];
         ++check.groups;
         check.violations += here > pattern.kept ? 1 : 0;
@@ -145,10 +146,16 @@ std::vector<SparsityCheck> check_sparsity(const Graph& graph, const SparsityPatt
     const std::int64_t per_group =
         node.is("ConvTranspose") ? channels / std::max<std::int64_t>(1, node.attr("group", std::int64_t{1}))
                                  : channels;
-    if (check.skipped.empty() && (stored.data->count() == 0 || per_group % pattern.group != 0))
-      check.skipped = fmt::format("{} input channels are no multiple of {}", per_group, pattern.group);
-    if (check.skipped.empty())
-      count_groups(nonzero_mask(stored), stored.data->shape(), stored.axis, pattern, check);
+    if (check.skipped.empty() && (stored.data->count() == 0 || per_group == 0 || channels % per_group != 0))
+      check.skipped = "it is empty, or its groups do not divide its channels";
+    if (check.skipped.empty() && per_group <= pattern.kept)
+      check.skipped =
+          fmt::format("{} input channels, of which {} keeps all", per_group, format_sparsity(pattern));
+    if (check.skipped.empty()) {
+      count_groups(nonzero_mask(stored), stored.data->shape(), stored.axis, per_group, pattern, check);
+      if (per_group % pattern.group != 0 && check.violations > 0)
+        check.skipped = fmt::format("{} input channels are no multiple of {}", per_group, pattern.group);
+    }
     checks.push_back(std::move(check));
   }
   return checks;

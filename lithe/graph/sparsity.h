@@ -31,13 +31,15 @@ struct SparsityCheck {
   std::int64_t groups = 0;
   std::int64_t violations = 0;  // groups with too many weights that are not zero
   double zeros = 0;             // share of zero weights
-  std::string skipped;          // why it was not checked; "" if it was
+  std::string skipped;          // why it does not count; "" if it does
 };
 
 /// Checks the weights of Conv, ConvTranspose, Gemm and MatMul (also behind DequantizeLinear, where zero is
 /// the zero point). Groups run along the input channels, separately for every output channel and kernel
 /// position, as sparse hardware reads them (Mishra et al., "Accelerating Sparse Deep Neural Networks", 2021).
-/// Weights whose input channels are no multiple of the group are skipped with a reason.
+/// Where the input channels are no multiple of the group, the last group is shorter and may keep as many;
+/// such a weight counts if it follows that, and is else skipped with a reason, for it need not have been
+/// pruned.
 std::vector<SparsityCheck> check_sparsity(const Graph& graph, const SparsityPattern& pattern);
 
 }  // namespace lithe

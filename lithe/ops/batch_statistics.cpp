@@ -80,7 +80,7 @@ BatchNormed normalize_batch(const at::Tensor& x, const at::Tensor& scale, const 
     return {SharedBatchNorm::apply(x, scale, bias, mean, inverse_std, collective), mean, variance};
   }
   const auto [y, mean, inverse_std] = at::native_batch_norm(x, scale, bias, {}, {}, true, 0.0, epsilon);
-  return {y, mean.detach(), inverse_std.detach().pow(-2) - epsilon};
+  return {y, mean.detach(), (inverse_std.detach().pow(-2) - epsilon).clamp_min(0)};  // rounding
 }
 
 }  // namespace lithe

@@ -4,6 +4,7 @@
 
 #include "lithe/base/random.h"
 #include "lithe/data/loader.h"
+#include "lithe/train/agreement.h"
 #include "lithe/train/samples.h"
 #include "lithe/train/trainable.h"
 
@@ -58,7 +59,11 @@ void reestimate_batch_norm(Executor& executor, const DatasetPtr& data, const Ree
   std::vector<at::Tensor> sums(names.size());
   std::int64_t count = 0;
   Loader loader(subset(data, std::move(own)), {.batch = batch, .threads = options.threads});
-  for (Batch one; loader.next(one); ++count) {
+  const Agreement agreement(options.collective, how.device);
+  Batch one;
+  for (bool more = true; more; ++count) {
+    agreement.together([&] { more = loader.next(one); });
+    if (!more) break;
     probe.run(bind_inputs(graph, one.inputs));
     for (std::size_t i = 0; i < names.size(); ++i) {
       const at::Tensor value = probe.constant(names[i]).to(at::kDouble);

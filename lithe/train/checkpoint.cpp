@@ -77,6 +77,19 @@ std::pair<NamedTensors, json> read_checked(const fs::path& path) {
   return {std::move(file.tensors), std::move(parsed)};
 }
 
+namespace {
+
+bool readable(const fs::path& path) {
+  try {
+    read_checked(path);
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+}  // namespace
+
 void save_checkpoint(const fs::path& folder, const Checkpoint& checkpoint) {
   std::error_code error;
   fs::create_directories(folder, error);
@@ -87,8 +100,9 @@ void save_checkpoint(const fs::path& folder, const Checkpoint& checkpoint) {
   put(tensors, kHooks, checkpoint.hooks);
   const fs::path next = folder / "next.safetensors", last = folder / "last.safetensors";
   write_checked(next, std::move(tensors), checkpoint.progress);
-  // Between these two renames there is no last one, but a previous one.
-  if (fs::exists(last, error)) fs::rename(last, folder / "previous.safetensors", error);
+  // A damaged one must not take the place of one that can be read. Between the renames there is no last one,
+  // but a next and a previous one.
+  if (fs::exists(last, error) && readable(last)) fs::rename(last, folder / "previous.safetensors", error);
   if (!error) fs::rename(next, last, error);
   if (error) fail_system("{}: cannot rename the checkpoint: {}", folder.string(), error.message());
 }
@@ -97,7 +111,8 @@ std::optional<Checkpoint> load_checkpoint(const fs::path& folder,
                                           const std::function<void(const std::string&)>& note) {
   std::string complaint;
   std::error_code ignored;
-  for (const char* name : {"last.safetensors", "previous.safetensors"}) {
+  // The next one is there, and the newest, if its last rename did not come about.
+  for (const char* name : {"next.safetensors", "last.safetensors", "previous.safetensors"}) {
     const fs::path path = folder / name;
     if (!fs::exists(path, ignored)) continue;
     try {

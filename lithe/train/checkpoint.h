@@ -21,13 +21,14 @@ struct Checkpoint {
   nlohmann::json progress;  // epoch, step, history, recipe
 };
 
-/// Writes folder/last.safetensors whole or not at all; what stood there becomes previous.safetensors. Creates
-/// the folder. The file holds the constants under their own names, so that it can also be read as plain
-/// weights.
+/// Writes folder/last.safetensors whole or not at all; what stood there becomes previous.safetensors, unless
+/// it is damaged. Creates the folder. The file holds the constants under their own names, so that it can also
+/// be read as plain weights.
 void save_checkpoint(const std::filesystem::path& folder, const Checkpoint& checkpoint);
 
-/// The last checkpoint, or the previous one if the last is missing or damaged (checksums are kept), with a
-/// note about it; nothing if there is none. Throws Error(Input) if there are files and none can be read.
+/// The newest checkpoint that is whole (checksums are kept): one that was about to become the last, the last
+/// or the previous one, with a note about those that are damaged; nothing if there is none. Throws
+/// Error(Input) if there are files and none can be read.
 std::optional<Checkpoint> load_checkpoint(const std::filesystem::path& folder,
                                           const std::function<void(const std::string&)>& note);
 

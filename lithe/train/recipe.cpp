@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <span>
 
 #include "lithe/base/error.h"
+#include "lithe/base/hash.h"
 
 namespace lithe {
 namespace {
@@ -22,6 +24,30 @@ json to_json(const std::optional<double>& value) {
 std::optional<double> optional_number(const json& json, const char* key) {
   const auto& value = json.at(key);
   return value.is_null() ? std::nullopt : std::optional<double>(value.get<double>());
+}
+
+/// The name of the graph and a checksum of its weights.
+std::string identity(const Graph& graph) {
+  std::uint64_t sum = 0;
+  for (const auto& [name, data] : graph.constants)
+    sum = sum * 31 + fnv1a(std::as_bytes(std::span(name))) + fnv1a(data.bytes());
+  return fmt::format("{} {:016x}", graph.name, sum);
+}
+
+/// Fails naming the first option in which the two objects differ.
+void require_same(const json& checkpoint, const json& now, const std::filesystem::path& folder) {
+  const auto text = [](const json& of, const std::string& key) {
+    const auto found = of.find(key);
+    return found == of.end() ? "nothing" : found->dump();
+  };
+  json keys = now;
+  keys.update(checkpoint);
+  for (const auto& [key, value] : keys.items()) {
+    const std::string before = text(checkpoint, key), after = text(now, key);
+    if (before != after)
+      fail("{}: the checkpoint was made with {} = {}, not {}; use the same options, or leave --resume out",
+           folder.string(), key, before, after);
+  }
 }
 
 }  // namespace
@@ -84,7 +110,8 @@ double learning_rate(const TrainOptions& options, std::int64_t step, std::int64_
 }
 
 json recipe_json(const TrainOptions& o, std::int64_t samples, std::int64_t processes,
-                 const std::vector<std::string>& parameters) {
+                 const std::vector<std::string>& parameters,
+                 const std::map<std::string, std::string>& method) {
   const auto* sgd = std::get_if<Sgd>(&o.optimiser);
   const auto* adam = std::get_if<AdamW>(&o.optimiser);
   const Augmentation& a = o.augmentation;
@@ -109,22 +136,26 @@ json recipe_json(const TrainOptions& o, std::int64_t samples, std::int64_t proce
       {"loss", static_cast<int>(o.loss)},
       {"augmentation",
        {a.flip, a.padded_crop, a.random_resized_crop, a.least_area, a.colour_jitter, a.mixup_alpha, a.patch}},
-      {"distillation", o.distillation.teacher ? json{o.distillation.teacher->name, o.distillation.temperature,
-                                                     o.distillation.weight}
+      {"distillation", o.distillation.teacher ? json{identity(*o.distillation.teacher),
+                                                     o.distillation.temperature, o.distillation.weight}
                                               : json()},
+      {"preprocess", to_json(o.preprocess)},
+      {"method", method},
       {"parameters", parameters}};
 }
 
 void require_same_recipe(const json& checkpoint, const json& now, const std::filesystem::path& folder) {
-  for (const auto& [key, value] : now.items()) {
-    const auto found = checkpoint.find(key);
-    if (found != checkpoint.end() && *found == value) continue;
-    if (key == "parameters")
-      fail("{}: the checkpoint is of another model; give another folder, or leave --resume out",
-           folder.string());
-    fail("{}: the checkpoint was made with {} = {}, not {}; use the same options, or leave --resume out",
-         folder.string(), key, found == checkpoint.end() ? "nothing" : found->dump(), value.dump());
-  }
+  // A method that joins in changes what learns: its own options say more than the names of the constants.
+  const auto rest = [](json recipe) {
+    recipe.erase("method");
+    recipe.erase("parameters");
+    return recipe;
+  };
+  require_same(checkpoint.value("method", json::object()), now.value("method", json::object()), folder);
+  require_same(rest(checkpoint), rest(now), folder);
+  if (checkpoint.value("parameters", json()) != now.at("parameters"))
+    fail("{}: the checkpoint is of another model; give another folder, or leave --resume out",
+         folder.string());
 }
 
 json to_json(const EpochRecord& r) {

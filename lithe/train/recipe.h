@@ -12,9 +12,11 @@ namespace lithe {
 void check_options(const TrainOptions& options);
 
 /// Everything that the course of training depends on, for comparing a checkpoint with the run that resumes
-/// it. `samples` and `processes` count what is trained on; `parameters` are the learnable constants by name.
+/// it. `samples` and `processes` count what is trained on; `parameters` are the learnable constants by name;
+/// `method` are the options of a method that joins in.
 nlohmann::json recipe_json(const TrainOptions& options, std::int64_t samples, std::int64_t processes,
-                           const std::vector<std::string>& parameters);
+                           const std::vector<std::string>& parameters,
+                           const std::map<std::string, std::string>& method = {});
 
 /// Throws Error(Input) that names the folder and the first option in which the recipes differ.
 void require_same_recipe(const nlohmann::json& checkpoint, const nlohmann::json& now,

@@ -11,12 +11,15 @@
 #include "lithe/data/loader.h"
 #include "lithe/metrics/evaluate.h"
 #include "lithe/ops/registry.h"
+#include "lithe/train/agreement.h"
+#include "lithe/train/batch_size.h"
 #include "lithe/train/checkpoint.h"
 #include "lithe/train/diagnose.h"
-#include "lithe/train/loss.h"
+#include "lithe/train/objective.h"
 #include "lithe/train/optimiser.h"
 #include "lithe/train/recipe.h"
 #include "lithe/train/samples.h"
+#include "lithe/train/split.h"
 
 namespace lithe {
 namespace {
@@ -24,7 +27,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using nlohmann::json;
 
-constexpr std::uint64_t kOrder = 0x6f726400, kSplit = 0x73706c00, kNoise = 0x6e6f6900;
+constexpr std::uint64_t kOrder = 0x6f726400, kNoise = 0x6e6f6900;
 constexpr std::int64_t kFirstSteps = 20;  // whose mean loss divergence is judged by
 constexpr std::int64_t kWholeImages = 4;  // evaluated at a time, which may be far larger than patches
 constexpr double kRecent = 0.9;           // share of the past in the running mean of the loss
@@ -50,7 +53,11 @@ class Trainer {
  public:
   Trainer(const Graph& graph, const DatasetPtr& data, const TrainOptions& options, Progress& progress,
           TrainHooks* hooks)
-      : graph_(graph), options_(options), progress_(progress), hooks_(hooks ? hooks : &no_hooks_) {
+      : graph_(graph),
+        options_(options),
+        progress_(progress),
+        hooks_(hooks ? hooks : &no_hooks_),
+        agreement_(options.collective, options.device) {
     check_options(options);
     if (graph.outputs.empty()) fail("the model '{}' has no output to train", graph.name);
     output_ = graph.outputs[0].name;
@@ -59,14 +66,18 @@ class Trainer {
       rank_ = options.collective->rank();
     }
     graph_.sort();
-    prepare_data(data);
-    choose_loss();
+    agreement_.together([&] {
+      prepare_data(data);
+      objective_.emplace(graph_, *data_, options_);
+      random_ = draws_numbers(graph_);
+    });
     prepare_model();
   }
 
   TrainResult run() {
     const auto start = Clock::now();
-    resume();
+    agreement_.together([&] { resume(); });
+    agreement_.require_equal(epoch_ * steps_ + step_, "the step to go on from");
     hooks_->before_training(executor());
     progress_.start("train", options_.epochs * steps_);
     if (const std::int64_t done = epoch_ * steps_ + step_; done > 0) progress_.advance(done);
@@ -91,32 +102,12 @@ class Trainer {
   }
 
   void prepare_data(const DatasetPtr& data) {
-    DatasetPtr training = data, validation = options_.validation;
-    if (!validation && options_.validation_share > 0) {
-      const std::int64_t count = data->size();
-      const auto held =
-          static_cast<std::int64_t>(std::llround(options_.validation_share * static_cast<double>(count)));
-      if (held < 1 || held >= count)
-        fail("a validation share of {} of {} samples leaves nothing to {}; give another share",
-             options_.validation_share, count, held < 1 ? "validate on" : "train on");
-      const auto order = Rng(seed_for(options_.seed, kSplit)).permutation(count);
-      std::vector<std::int64_t> kept(order.begin() + held, order.end()),
-          out(order.begin(), order.begin() + held);
-      std::sort(kept.begin(), kept.end());
-      std::sort(out.begin(), out.end());
-      training = subset(data, std::move(kept));
-      validation = subset(data, std::move(out));
-    }
-    if (validation && processes_ > 1) {
-      std::vector<std::int64_t> own;
-      for (std::int64_t i = rank_; i < validation->size(); i += processes_) own.push_back(i);
-      validation = own.empty() ? nullptr : subset(validation, std::move(own));
-      if (!validation) fail("{} processes cannot share fewer validation samples than processes", processes_);
-    }
-    data_ = keep_in_memory(std::move(training), options_.preprocess, options_.memory_bytes, options_.threads);
-    if (validation)
-      validation_ =
-          keep_in_memory(std::move(validation), options_.preprocess, options_.memory_bytes, options_.threads);
+    Split split = split_data(data, options_);
+    const auto keep = [&](DatasetPtr samples) {
+      return keep_in_memory(std::move(samples), options_.preprocess, options_.memory_bytes, options_.threads);
+    };
+    data_ = keep(std::move(split.training));
+    if (split.validation) validation_ = keep(std::move(split.validation));
 
     batch_ = options_.batch;
     if (const std::int64_t fixed = fixed_batch(graph_); fixed > 0 && fixed != batch_)
@@ -133,18 +124,6 @@ class Trainer {
                        data_->size(), options_.batch * processes_, batch_ * processes_));
     }
     steps_ = data_->size() / (batch_ * processes_);
-  }
-
-  void choose_loss() {
-    image_targets_ =
-        options_.loss == TrainLoss::L1 || (options_.loss == TrainLoss::Auto && data_->has_targets());
-    if (image_targets_ && !data_->has_targets())
-      fail("the L1 loss needs data with target images (pairs); see docs/data.md");
-    if (!image_targets_ && !data_->labelled()) fail("cross-entropy needs labelled data; see docs/data.md");
-    if (image_targets_ && options_.augmentation.mixup_alpha > 0)
-      fail("mixup is for labelled data, not target images");
-    probabilities_ = !image_targets_ && is_probability(graph_, output_);
-    random_ = draws_numbers(graph_);
   }
 
   void prepare_model() {
@@ -175,8 +154,6 @@ class Trainer {
     if (options_.ema_decay > 0)
       for (const std::string& name : averaged_names())
         average_[name] = executor().constant(name).detach().clone();
-    if (options_.distillation.teacher && options_.distillation.weight > 0)
-      teacher_.emplace(*options_.distillation.teacher, ExecutorOptions{.device = options_.device});
   }
 
   std::vector<std::string> averaged_names() const {
@@ -188,7 +165,7 @@ class Trainer {
   json recipe() const {
     TrainOptions options = options_;
     options.batch = batch_;
-    return recipe_json(options, data_->size(), processes_, names_);
+    return recipe_json(options, data_->size(), processes_, names_, hooks_->recipe());
   }
 
   void resume() {
@@ -200,7 +177,16 @@ class Trainer {
                        options_.checkpoints.string()));
       return;
     }
-    const json& progress = checkpoint->progress;
+    try {
+      go_on_from(*checkpoint);
+    } catch (const json::exception& error) {
+      fail("{}: the checkpoint lacks what training needs to go on ({}); leave --resume out to start afresh",
+           options_.checkpoints.string(), error.what());
+    }
+  }
+
+  void go_on_from(const Checkpoint& checkpoint) {
+    const json& progress = checkpoint.progress;
     require_same_recipe(progress.at("recipe"), recipe(), options_.checkpoints);
     epoch_ = progress.at("epoch");
     step_ = progress.at("step");
@@ -213,14 +199,14 @@ class Trainer {
     best_epoch_ = progress.at("best_epoch");
     for (const json& record : progress.at("history")) history_.push_back(epoch_record_from_json(record));
     if (best_epoch_ > 0) best_score_ = progress.at("best_score").get<std::pair<double, double>>();
-    load_constants(checkpoint->constants);
-    optimiser_->load_state(checkpoint->optimiser);
+    load_constants(checkpoint.constants);
+    optimiser_->load_state(checkpoint.optimiser);
     for (auto& [name, value] : average_) {
-      const auto found = checkpoint->average.find(name);
-      if (found == checkpoint->average.end()) fail("the checkpoint lacks the average of '{}'", name);
+      const auto found = checkpoint.average.find(name);
+      if (found == checkpoint.average.end()) fail("the checkpoint lacks the average of '{}'", name);
       value = found->second.to(options_.device);
     }
-    hooks_->load_state(checkpoint->hooks);
+    hooks_->load_state(checkpoint.hooks);
     if (best_epoch_ > 0) load_best();
   }
 
@@ -265,12 +251,7 @@ class Trainer {
       Batch batch;
       while (step_ < steps_) {
         const auto step_start = Clock::now();
-        if (!loader.next(batch)) fail("the data ended in epoch {}, step {}", epoch_ + 1, step_ + 1);
-        if (batch.size() != batch_)
-          fail(
-              "{}: the samples differ in shape from here on; resize them (--resize, --crop) or give a "
-              "--patch",
-              batch.names.back());
+        agreement_.together([&] { load(loader, batch); });
         const bool out_of_time = options_.time_budget > 0 && seconds_since(start) >= options_.time_budget;
         const bool stop = run_step(batch, out_of_time);
         const double seconds = seconds_since(step_start);
@@ -287,6 +268,13 @@ class Trainer {
     }
     finish_epoch();
     return true;
+  }
+
+  void load(Loader& loader, Batch& batch) {
+    if (!loader.next(batch)) fail("the data ended in epoch {}, step {}", epoch_ + 1, step_ + 1);
+    if (batch.size() != batch_)
+      fail("{}: the samples differ in shape from here on; resize them (--resize, --crop) or give a --patch",
+           batch.names.back());
   }
 
   void advance() {
@@ -319,16 +307,15 @@ class Trainer {
       at::manual_seed(
           seed_for(options_.seed, kNoise + static_cast<std::uint64_t>(done * processes_ + rank_)));
     const Feeds feeds = feeds_of(batch);
-    const at::Tensor y = executor().run(feeds, {output_}).at(output_);
-    at::Tensor right;
-    const at::Tensor loss = loss_of(y, batch, feeds, right);
-    double value = loss.item<double>();
-    // A process that stops alone would leave the others waiting: all of them learn of the loss first.
-    if (std::isfinite(value)) loss.backward();
-    double rights = right.defined() ? right.item<double>() : 0;
+    const at::Tensor y = forward(feeds);
+    Objective::Value aim;
+    agreement_.together([&] { aim = (*objective_)(y, batch, feeds); });
+    double value = aim.loss.item<double>();
+    check_loss(value, feeds);
+    aim.loss.backward();
+    double rights = aim.right.defined() ? aim.right.item<double>() : 0;
     double stops = out_of_time, interrupts = interrupted_here_;
     if (options_.collective && processes_ > 1) share(value, rights, stops, interrupts);
-    check_loss(value, feeds);
     hooks_->after_gradients(executor(), epoch_, step_);
     clip(feeds);
     optimiser_->step(learning_rate(options_, done, steps_));
@@ -347,56 +334,13 @@ class Trainer {
     return feeds;
   }
 
-  at::Tensor loss_of(const at::Tensor& y, const Batch& batch, const Feeds& feeds, at::Tensor& right) {
-    const Distillation& distillation = options_.distillation;
-    at::Tensor taught;
-    if (teacher_) {
-      const at::NoGradGuard no_grad;
-      const std::string& name = distillation.teacher->outputs.at(0).name;
-      Feeds inputs;
-      for (const auto& [key, value] : feeds)
-        inputs[feeds.size() == 1 ? distillation.teacher->required_inputs().at(0)->name : key] = value;
-      taught = teacher_->run(inputs, {name}).at(name);
-      if (taught.sizes() != y.sizes())
-        fail("the teacher gives {}, the model {}; they must have the same output",
-             format_shape(taught.sizes().vec()), format_shape(y.sizes().vec()));
+  at::Tensor forward(const Feeds& feeds) {
+    try {
+      return executor().run(feeds, {output_}).at(output_);
+    } catch (const std::exception&) {
+      require_free_batch(graph_, feeds, options_.device);
+      throw;
     }
-    if (image_targets_) {
-      const at::Tensor target = batch.targets.to(options_.device);
-      if (y.sizes() != target.sizes())
-        fail("{}: the model gives {}, the target is {}", batch.names[0], format_shape(y.sizes().vec()),
-             format_shape(target.sizes().vec()));
-      at::Tensor loss = (y - target).abs().mean();
-      if (taught.defined())
-        loss = (1 - distillation.weight) * loss + distillation.weight * (y - taught).abs().mean();
-      return loss;
-    }
-    if (y.dim() != 2)
-      fail("the output '{}' has the shape {}; cross-entropy needs [n, classes]", output_,
-           format_shape(y.sizes().vec()));
-    const at::Tensor labels = check_labels(batch, y.size(1)).to(options_.device);
-    const bool mixed = options_.augmentation.mixup_alpha > 0;
-    const at::Tensor shares = mixed ? batch.targets.to(options_.device) : at::Tensor();
-    right = (y.detach().argmax(1) == labels).sum();
-    at::Tensor loss = smoothed_cross_entropy(y, labels, shares, options_.label_smoothing, probabilities_);
-    if (taught.defined()) {
-      const at::Tensor divergence =
-          probabilities_ ? distillation_loss(y.clamp_min(1e-12).log(), taught.clamp_min(1e-12).log(),
-                                             distillation.temperature)
-                         : distillation_loss(y, taught, distillation.temperature);
-      loss = (1 - distillation.weight) * loss + distillation.weight * divergence;
-    }
-    return loss;
-  }
-
-  const at::Tensor& check_labels(const Batch& batch, std::int64_t classes) const {
-    if (!batch.labels.defined()) fail("{}: has no label", batch.names[0]);
-    const std::int64_t* labels = batch.labels.data_ptr<std::int64_t>();
-    for (std::int64_t i = 0; i < batch.size(); ++i)
-      if (labels[i] < 0 || labels[i] >= classes)
-        fail("{}: the label is {}, but the model has {} classes", batch.names[static_cast<std::size_t>(i)],
-             labels[i], classes);
-    return batch.labels;
   }
 
   /// Averages gradients and loss over the processes, and adds up the rest.
@@ -434,8 +378,14 @@ class Trainer {
          options_.learning_rate);
   }
 
+  /// Before any process goes backwards, where batch norms meet.
   void check_loss(double value, const Feeds& feeds) {
+    if (!agreement_.any(!std::isfinite(value))) return;
     if (!std::isfinite(value)) fail_at_step(fmt::format("the loss is {}", value), feeds);
+    // To find the tensor, the other one runs the model again, and its batch norms meet this one's.
+    describe_non_finite(executor(), feeds, {output_}, optimiser_->parameters());
+    fail_system("the loss of another process is not finite in epoch {}, step {}; see its message", epoch_ + 1,
+                step_ + 1);
   }
 
   void clip(const Feeds& feeds) {
@@ -478,7 +428,7 @@ class Trainer {
                        .loss = sums_.loss / static_cast<double>(sums_.steps),
                        .seconds = sums_.seconds,
                        .images_per_second = samples / std::max(sums_.seconds, 1e-9)};
-    if (!image_targets_) record.train_top1 = sums_.right / samples;
+    if (!objective_->image_targets()) record.train_top1 = sums_.right / samples;
     record.extra = hooks_->epoch_numbers(executor(), epoch_);
     const bool last = epoch_ + 1 == options_.epochs;
     if (validation_ && ((epoch_ + 1) % options_.evaluate_every == 0 || last)) score(record);
@@ -524,10 +474,13 @@ class Trainer {
     // What the executor prepared for evaluation is out of date: learnable constants change in place.
     executor().set_constant(names_[0], executor().constant(names_[0]));
     executor().set_training(false);
-    Evaluation result = evaluate(executor(), validation_,
-                                 {.batch = image_targets_ ? std::min(batch_, kWholeImages) : batch_,
-                                  .threads = options_.threads,
-                                  .preprocess = options_.preprocess});
+    Evaluation result;
+    agreement_.together([&] {
+      result = evaluate(executor(), validation_,
+                        {.batch = objective_->image_targets() ? std::min(batch_, kWholeImages) : batch_,
+                         .threads = options_.threads,
+                         .preprocess = options_.preprocess});
+    });
     executor().set_training(true);
     gather(result);
     record.validation_loss = result.loss;
@@ -543,10 +496,11 @@ class Trainer {
       const NamedTensors constants = changed_constants(graph_, executor());
       best_ = graph_;
       apply_constants(*best_, constants);
-      if (!options_.checkpoints.empty() && rank_ == 0) {
+      agreement_.together([&] {
+        if (options_.checkpoints.empty() || rank_ != 0) return;
         create_folder();
         write_checked(options_.checkpoints / "best.safetensors", constants, to_json(record));
-      }
+      });
     }
     restore(before);
   }
@@ -574,28 +528,32 @@ class Trainer {
            error.message());
   }
 
+  void write_checkpoint() {
+    json history = json::array();
+    for (const EpochRecord& record : history_) history.push_back(to_json(record));
+    save_checkpoint(options_.checkpoints, {.constants = changed_constants(graph_, executor()),
+                                           .optimiser = optimiser_->state(),
+                                           .average = average_,
+                                           .hooks = hooks_->state(),
+                                           .progress = {{"recipe", recipe()},
+                                                        {"epoch", epoch_},
+                                                        {"step", step_},
+                                                        {"loss_sum", sums_.loss},
+                                                        {"right_sum", sums_.right},
+                                                        {"seconds", sums_.seconds},
+                                                        {"summed_steps", sums_.steps},
+                                                        {"first_loss", first_loss_},
+                                                        {"recent_loss", recent_loss_},
+                                                        {"best_epoch", best_epoch_},
+                                                        {"best_score", best_score_},
+                                                        {"history", history}}});
+  }
+
   void save(const std::string& reason) {
     if (options_.checkpoints.empty()) return;
-    if (rank_ == 0) {
-      json history = json::array();
-      for (const EpochRecord& record : history_) history.push_back(to_json(record));
-      save_checkpoint(options_.checkpoints, {.constants = changed_constants(graph_, executor()),
-                                             .optimiser = optimiser_->state(),
-                                             .average = average_,
-                                             .hooks = hooks_->state(),
-                                             .progress = {{"recipe", recipe()},
-                                                          {"epoch", epoch_},
-                                                          {"step", step_},
-                                                          {"loss_sum", sums_.loss},
-                                                          {"right_sum", sums_.right},
-                                                          {"seconds", sums_.seconds},
-                                                          {"summed_steps", sums_.steps},
-                                                          {"first_loss", first_loss_},
-                                                          {"recent_loss", recent_loss_},
-                                                          {"best_epoch", best_epoch_},
-                                                          {"best_score", best_score_},
-                                                          {"history", history}}});
-    }
+    agreement_.together([&] {
+      if (rank_ == 0) write_checkpoint();
+    });
     if (!reason.empty())
       note(fmt::format("{} in epoch {} after {} of {} steps; {} holds the state, --resume goes on from there",
                        reason, epoch_ + 1, step_, steps_,
@@ -630,12 +588,14 @@ class Trainer {
   TrainOptions options_;
   Progress& progress_;
   TrainHooks* hooks_;
+  Agreement agreement_;
+  std::optional<Objective> objective_;
   std::string output_;
   DatasetPtr data_, validation_;  // the latter: this process's share
   std::int64_t batch_ = 0, steps_ = 0, processes_ = 1, rank_ = 0;
-  bool image_targets_ = false, probabilities_ = false, random_ = false;
+  bool random_ = false;
 
-  std::optional<Executor> executor_, teacher_;
+  std::optional<Executor> executor_;
   std::vector<std::string> names_, statistics_;  // what learns, and what follows the data
   std::optional<Optimiser> optimiser_;
   std::map<std::string, at::Tensor> average_;

@@ -166,6 +166,8 @@ class TrainHooks {
   virtual std::map<std::string, double> epoch_numbers(Executor&, std::int64_t /*epoch*/) { return {}; }
   /// Tensors that a checkpoint must hold for the method to go on (masks that are not constants, counters).
   virtual std::map<std::string, at::Tensor> state() const { return {}; }
+  /// Options of the method, by name: a checkpoint that was made with others is refused.
+  virtual std::map<std::string, std::string> recipe() const { return {}; }
   virtual void load_state(const std::map<std::string, at::Tensor>&) {}
 };
 

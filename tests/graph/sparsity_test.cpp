@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "lithe/base/error.h"
+#include "lithe/graph/sparsity_record.h"
 #include "lithe/models/builder.h"
 
 namespace lithe {
@@ -69,6 +70,42 @@ TEST(Sparsity, QuantisedWeightsAreZeroAtTheZeroPoint) {
 TEST(Sparsity, SaysWhatItSkips) {
   const Graph graph = one_layer("Conv", TensorData::from<float>({1, 3, 1, 1}, {1, 2, 3}));
   EXPECT_THAT(check(graph, "2:4").skipped, testing::HasSubstr("3 input channels"));
+}
+
+// As lithe sparsify --ragged pad prunes: the last group of two may keep as many as it has, up to N.
+TEST(Sparsity, ShortLastGroups) {
+  const Graph good = one_layer("Conv", TensorData::from<float>({1, 6, 1, 1}, {3, 0, 2, 0, -4, 1}));
+  EXPECT_EQ(check(good, "2:4").skipped, "");
+  EXPECT_EQ(check(good, "2:4").groups, 2);
+  EXPECT_EQ(check(good, "2:4").violations, 0);
+  EXPECT_EQ(check(good, "1:4").violations, 2);
+  EXPECT_THAT(check(good, "1:4").skipped, testing::HasSubstr("6 input channels"));
+}
+
+TEST(SparsityRecords, FollowTheWeights) {
+  Graph graph = one_layer("Conv", TensorData::from<float>({1, 4, 1, 1}, {3, 0, 2, 0}));
+  EXPECT_TRUE(sparsity_records(graph).empty());
+  keep_sparsity_records(graph, {{.layer = "layer",
+                                 .weight = "w",
+                                 .pattern = {2, 4},
+                                 .axis = 1,
+                                 .checksum = weight_checksum(graph.constants.at("w"))}});
+  auto states = check_sparsity_records(graph);
+  ASSERT_EQ(states.size(), 1u);
+  EXPECT_EQ(states[0].problem, "");
+  EXPECT_FALSE(states[0].changed);
+  graph.constants["w"] = TensorData::from<float>({1, 4, 1, 1}, {0, 0, 2, 5});
+  EXPECT_TRUE(check_sparsity_records(graph).at(0).changed);
+  EXPECT_TRUE(update_sparsity_records(graph).empty());
+  EXPECT_FALSE(check_sparsity_records(graph).at(0).changed);
+  graph.constants["w"] = TensorData::from<float>({1, 4, 1, 1}, {1, 0, 2, 5});
+  EXPECT_EQ(check_sparsity_records(graph).at(0).problem, "breaks 2:4 in 1 of 1 groups");
+  EXPECT_EQ(update_sparsity_records(graph).size(), 1u);
+  EXPECT_FALSE(graph.header.metadata.contains("lithe.sparsity"));
+  for (const char* text : {"", "{", "[1]", R"([{"layer": "a"}])"}) {
+    graph.header.metadata["lithe.sparsity"] = text;
+    EXPECT_THROW(sparsity_records(graph), Error) << text;
+  }
 }
 
 TEST(Sparsity, RefusesOtherPatterns) {

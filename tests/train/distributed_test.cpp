@@ -8,6 +8,8 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <functional>
+#include <limits>
 
 #include "lithe/base/file.h"
 #include "lithe/engine/threads.h"
@@ -59,23 +61,29 @@ class Environment {
   std::vector<std::pair<const char*, const char*>> values_;
 };
 
+/// Runs a test of this program in two processes that talk to each other, under a time limit; whether both
+/// passed. They find the path of their output, less the rank, in LITHE_TEST_OUTPUT.
+bool run_two(const std::string& test, const std::filesystem::path& folder, const std::string& variables) {
+  const std::string program = std::filesystem::read_symlink("/proc/self/exe").string();
+  const std::string common =
+      fmt::format("{} WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT={} LITHE_TEST_OUTPUT={} ", variables,
+                  free_port(), (folder / "result").string());
+  const std::string rest = " timeout 100 " + program +
+                           " --gtest_also_run_disabled_tests --gtest_filter=" + test + " > " +
+                           (folder / "log").string();
+  const std::string command = common + "RANK=1 LOCAL_RANK=1" + rest + "1 2>&1 & " + common +
+                              "RANK=0 LOCAL_RANK=0" + rest + "0 2>&1; first=$?; wait $! && exit $first";
+  const int status = std::system(command.c_str());
+  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
 TEST(Distributed, TwoProcessesAreOneWithTheDoubleBatch) {
   set_threads(1);
   Progress silent;
   const TrainResult alone = train(small_net(), quarters(96), recipe(16), silent);
 
   const TemporaryFolder folder;
-  const std::string program = std::filesystem::read_symlink("/proc/self/exe").string();
-  const std::string common =
-      fmt::format("WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT={} LITHE_TEST_OUTPUT={} ", free_port(),
-                  (folder.path() / "result").string());
-  const std::string rest = " " + program +
-                           " --gtest_also_run_disabled_tests --gtest_filter=Distributed.DISABLED_Process > " +
-                           (folder.path() / "log").string();
-  const std::string command = common + "RANK=1 LOCAL_RANK=1" + rest + "1 2>&1 & " + common +
-                              "RANK=0 LOCAL_RANK=0" + rest + "0 2>&1; first=$?; wait $! && exit $first";
-  const int status = std::system(command.c_str());
-  ASSERT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0)
+  ASSERT_TRUE(run_two("Distributed.DISABLED_Process", folder.path(), ""))
       << read_text_file(folder.path() / "log0") << read_text_file(folder.path() / "log1");
 
   const auto history = nlohmann::json::parse(read_text_file(folder.path() / "result.json"));
@@ -117,6 +125,106 @@ TEST(Distributed, DISABLED_Process) {
   const std::string output = std::getenv("LITHE_TEST_OUTPUT");
   write_file(output + ".json", history.dump());
   write_safetensors(output + ".safetensors", {named_weights(result.last), {}});
+}
+
+/// Samples of which those that `bad` names cannot be read, or hold what is not a number.
+class Faulty : public Dataset {
+ public:
+  Faulty(DatasetPtr source, std::function<bool(std::int64_t)> bad, bool readable)
+      : source_(std::move(source)), bad_(std::move(bad)), readable_(readable) {}
+  std::int64_t size() const override { return source_->size(); }
+  bool labelled() const override { return true; }
+  Sample get(std::int64_t index) const override {
+    Sample sample = source_->get(index);
+    if (!bad_(index)) return sample;
+    if (!readable_) fail("picture-{}.png: cannot be decoded", index);
+    sample.inputs.at("") = at::full_like(sample.inputs.at(""), std::numeric_limits<float>::infinity());
+    return sample;
+  }
+
+ private:
+  DatasetPtr source_;
+  std::function<bool(std::int64_t)> bad_;
+  bool readable_;
+};
+
+/// A trouble that meets one process, and what each says then; no process may wait for the other for ever.
+struct Trouble {
+  const char* name;
+  std::vector<const char*> messages;  // of process 0 and 1
+};
+
+class DistributedTrouble : public testing::TestWithParam<Trouble> {};
+
+TEST_P(DistributedTrouble, StopsBothProcesses) {
+  const TemporaryFolder folder;
+  ASSERT_TRUE(run_two("Distributed.DISABLED_Troubled", folder.path(),
+                      std::string("LITHE_TEST_TROUBLE=") + GetParam().name))
+      << read_text_file(folder.path() / "log0") << read_text_file(folder.path() / "log1");
+  for (const int rank : {0, 1})
+    expect_contains(read_text_file(folder.path() / ("result" + std::to_string(rank))),
+                    GetParam().messages[static_cast<std::size_t>(rank)]);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    OfOneProcess, DistributedTrouble,
+    testing::Values(
+        Trouble{"sample", {"process 1 of 2 stopped", "cannot be decoded"}},
+        Trouble{"validation", {"process 1 of 2 stopped", "cannot be decoded"}},
+        Trouble{"label", {"process 1 of 2 stopped", "the label is 7, but the model has 4 classes"}},
+        Trouble{"loss", {"is the first tensor that is not finite", "the input 'image' is the first tensor"}},
+        Trouble{"lone_loss",
+                {"the loss of another process is not finite in epoch 1, step 1", "the input 'x'"}},
+        Trouble{"disk", {"cannot create the folder for checkpoints", "process 0 of 2 stopped"}},
+        Trouble{"resume",
+                {"the step to go on from is 12 in process 0 and 0 in process 1",
+                 "the step to go on from is 0 in process 1 and 12 in process 0"}}),
+    [](const auto& tested) { return std::string(tested.param.name); });
+
+TEST(Distributed, DISABLED_Troubled) {
+  set_threads(1);
+  const auto address = process_group_from_environment();
+  ASSERT_TRUE(address && address->size == 2);
+  const auto group = join_process_group(*address, at::kCPU, 30);
+  const bool second = group->rank() == 1;
+  const std::string trouble = std::getenv("LITHE_TEST_TROUBLE"), output = std::getenv("LITHE_TEST_OUTPUT");
+  TrainOptions options = recipe(8);
+  options.collective = group.get();
+  options.memory_bytes = 0;  // samples are read as they are needed
+  Graph graph = small_net();
+  DatasetPtr data = quarters(96);
+  Progress silent;
+  const auto behind_first = [](std::int64_t index) { return index > 0; };
+  if (trouble == "sample" && second) data = std::make_shared<Faulty>(data, behind_first, false);
+  if (trouble.ends_with("loss") && second) data = std::make_shared<Faulty>(data, behind_first, true);
+  if (trouble == "lone_loss") {  // without norms, which would spread it
+    GraphBuilder net("plain", 1);
+    const std::string x = net.relu("relu", net.conv("conv", net.input("x", {-1, 2, 8, 8}), {.channels = 6}));
+    net.output("logits", net.gemm("fc", net.flatten("flat", net.global_average_pool("pool", x)), 6, 4),
+               {-1, 4});
+    graph = net.finish();
+  }
+  if (trouble == "validation" && second)
+    options.validation = std::make_shared<Faulty>(
+        options.validation, [](std::int64_t index) { return index == 3; }, false);
+  if (trouble == "label" && second)
+    data = tensor_dataset({{"", at::zeros({96, 2, 8, 8})}}, at::full({96}, 7, at::kLong));
+  if (trouble == "disk") {
+    write_file(output + ".file", "");
+    options.checkpoints = output + ".file/below";
+  }
+  if (trouble == "resume") {  // from folders that are not shared: the first process alone writes
+    options.checkpoints = output + (second ? ".other" : ".first");
+    train(graph, data, options, silent);
+    options.resume = true;
+  }
+  std::string message;
+  try {
+    train(graph, data, options, silent);
+  } catch (const Error& error) {
+    message = error.what();
+  }
+  write_file(output + std::to_string(group->rank()), message);
 }
 
 /// One process that stands for two equal ones.

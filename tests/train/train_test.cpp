@@ -145,6 +145,54 @@ TEST_F(Training, FallsBackToThePreviousCheckpoint) {
   expect_contains(message_of([&] { run(options); }), "no checkpoint can be read");
 }
 
+TEST_F(Training, ReadsACheckpointThatWasAboutToBeTheLast) {
+  TrainOptions options = quick(2);
+  const TrainResult straight = run(options);
+  options.checkpoints = folder_.path() / "run";
+  StopAfter stop(12);
+  EXPECT_THROW(run(options, quarters(128), small_net(), &stop), Interrupted);
+  // As a crash between the two renames leaves it.
+  fs::rename(options.checkpoints / "last.safetensors", options.checkpoints / "next.safetensors");
+  options.resume = true;
+  std::string noted;
+  options.on_note = [&](const std::string& text) { noted += text; };
+  EXPECT_TRUE(differing(straight.last, run(options).last).empty());
+  EXPECT_EQ(noted, "");
+}
+
+TEST_F(Training, ADamagedCheckpointDoesNotReplaceAGoodOne) {
+  TrainOptions options = quick(4);
+  options.checkpoints = folder_.path() / "run";
+  StopAfter stop(20);
+  EXPECT_THROW(run(options, quarters(128), small_net(), &stop), Interrupted);
+  const fs::path previous = options.checkpoints / "previous.safetensors";
+  const std::string good = read_text_file(previous);
+  std::ofstream(options.checkpoints / "last.safetensors") << "x";
+  options.resume = true;
+  StopAfter early(1);  // goes on from the previous one, and writes over the damaged one
+  EXPECT_THROW(run(options, quarters(128), small_net(), &early), Interrupted);
+  EXPECT_EQ(read_text_file(previous), good);
+  std::ofstream(options.checkpoints / "last.safetensors") << "x";
+  EXPECT_EQ(run(options).history.size(), 4u);
+}
+
+TEST_F(Training, SaysThatABatchIsBakedIn) {
+  // A class token expanded to a batch of one, as exporters write it.
+  GraphBuilder net("tokens", 1);
+  const std::string x = net.flatten("flat", net.input("image", {-1, 2, 8, 8}));
+  const std::string token =
+      net.node("Expand", "expand", {net.random("token", {1, 4}, 1), net.ints("shape", {1, 4})});
+  const std::string joined = net.node("Concat", "join", {token, x}, {{"axis", std::int64_t{1}}});
+  net.output("logits", net.gemm("fc", joined, 132, 4), {-1, 4});
+  const Graph graph = net.finish();
+  TrainOptions options = quick(1);
+  const std::string text = message_of([&] { run(options, quarters(32), graph); });
+  expect_contains(text, "'tokens' runs one sample at a time, not 16");
+  expect_contains(text, "--batch 1");
+  options.batch = 1;
+  EXPECT_EQ(run(options, quarters(8), graph).history.size(), 1u);
+}
+
 TEST_F(Training, RefusesCheckpointsOfOtherRuns) {
   TrainOptions options = quick(1);
   options.checkpoints = folder_.path() / "run";
@@ -154,6 +202,18 @@ TEST_F(Training, RefusesCheckpointsOfOtherRuns) {
   expect_contains(message_of([&] { run(options); }), "learning_rate = 0.05, not 0.01");
   options.learning_rate = 0.05;
   expect_contains(message_of([&] { run(options, quarters(64)); }), "samples = 128, not 64");
+  TrainOptions other = options;
+  other.preprocess.mean = {0.5};
+  expect_contains(message_of([&] { run(other); }), "was made with preprocess = ");
+  other = options;
+  other.distillation.teacher = std::make_shared<Graph>(small_net(7));
+  expect_contains(message_of([&] { run(other); }), "was made with distillation = null, not [\"small ");
+  class Method : public TrainHooks {
+   public:
+    std::map<std::string, std::string> recipe() const override { return {{"pattern", "2:4"}}; }
+  } method;
+  expect_contains(message_of([&] { run(options, quarters(128), small_net(), &method); }),
+                  "was made with pattern = nothing, not \"2:4\"");
   expect_contains(message_of([&] {
                     run(options,
                         tensor_dataset({{"", at::zeros({128, 3, 32, 32})}}, at::zeros({128}, at::kLong)),

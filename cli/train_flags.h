@@ -1,0 +1,31 @@
+// The flags of training, the same in every verb that trains.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+
+#include "cli/verb.h"
+#include "lithe/train/train.h"
+
+namespace lithe::cli {
+
+/// What the flags say; `options` takes those that need no reading.
+struct RecipeFlags {
+  TrainOptions options;
+  std::string optimiser = "sgd", schedule = "cosine", step_epochs, loss = "auto", checkpoints;
+  double momentum = 0.9, learning_rate = 0;
+  bool nesterov = false;
+};
+
+/// Adds the recipe, the augmentation, held-out samples and checkpoints. `rates` says what --lr is by default.
+void add_training_flags(CLI::App& verb, RecipeFlags& flags, const std::string& rates);
+
+/// The options with what the common flags say. `rate` is the learning rate where none is given. Throws
+/// Error(Input) naming the flag.
+TrainOptions training_options(const RecipeFlags& flags, const Invocation& call, at::Device device,
+                              double rate);
+
+/// Where checkpoints lie if --checkpoints does not say: "OUTPUT.checkpoints".
+std::string default_checkpoints(const std::string& output);
+
+}  // namespace lithe::cli
