@@ -93,9 +93,13 @@ const std::vector<std::string> kViolationHeader{"tensor", "offending groups", "g
 std::string sparsity_line(const json& result) {
   const std::size_t bad = result.at("violations").size();
   const auto checked = result.at("checked").get<std::size_t>();
-  return fmt::format("{} of {} weights follow {}; {} are not checked (input channels do not divide)",
-                     checked - bad, checked, result.at("pattern").get<std::string>(),
-                     result.at("skipped").size());
+  std::string line = fmt::format(
+      "{} of {} weights follow {}; {} are not checked (input channels do not divide)", checked - bad, checked,
+      result.at("pattern").get<std::string>(), result.at("skipped").size());
+  if (!result.at("recorded").empty())
+    line += fmt::format("; {} others are dense, {} layers are recorded as pruned", result.at("dense").size(),
+                        result.at("recorded").size());
+  return line;
 }
 
 void show(Invocation& call, const json& result) {
@@ -172,6 +176,7 @@ void run_inspect(InspectFlags& flags) {
   const auto files = write(call, result);
   show(call, result);
   call.finish(result, files);
+  if (options.sparsity) require_sparsity(result, call.options.model);
 }
 
 }  // namespace
@@ -183,7 +188,7 @@ void add_inspect(CLI::App& app) {
   verb->add_option("--shape", flags->shapes,
                    "NAME=1,3,224,224: shape of an input (a free first dimension is 1)");
   verb->add_option("--check-sparsity", flags->sparsity,
-                   "N:M: which weights keep more than N of M in a group");
+                   "N:M: which weights keep more than N of M in a group; exit status 2 if any does");
   verb->add_flag("--spatial-sparsity", flags->spatial,
                  "how magnitude pruning would spread over the positions of convolution kernels");
   verb->add_flag("--list-operators")->description("instead of a model: the operators that Lithe runs");

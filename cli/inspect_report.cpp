@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "cli/inspect_sparsity.h"
 #include "lithe/base/error.h"
 #include "lithe/graph/blocks.h"
 #include "lithe/graph/cost.h"
@@ -58,28 +59,6 @@ json block_to_json(const Graph& graph, const Block& block, const Cost* cost) {
           {"parameters", count_parameters(graph, block.nodes)},
           {"macs", macs},
           {"children", children}};
-}
-
-void add_sparsity(json& result, const Graph& graph, const SparsityPattern& pattern) {
-  result["pattern"] = format_sparsity(pattern);
-  json violations = json::array(), skipped = json::array();
-  std::int64_t checked = 0;
-  for (const SparsityCheck& check : check_sparsity(graph, pattern)) {
-    if (!check.skipped.empty()) {
-      skipped.push_back({{"tensor", check.tensor}, {"node", check.node}, {"reason", check.skipped}});
-      continue;
-    }
-    ++checked;
-    if (check.violations > 0)
-      violations.push_back({{"tensor", check.tensor},
-                            {"node", check.node},
-                            {"groups", check.groups},
-                            {"offending", check.violations},
-                            {"zeros", check.zeros}});
-  }
-  result["violations"] = violations;
-  result["checked"] = checked;
-  result["skipped"] = skipped;
 }
 
 /// A graph whose values all have their sizes, and what the reader should know about them.
@@ -168,7 +147,7 @@ json inspect_model(Graph graph, const InspectOptions& options) {
   for (const Block& block : find_blocks(typed))
     blocks.push_back(block_to_json(typed, block, cost ? &*cost : nullptr));
   result["blocks"] = blocks;
-  if (options.sparsity) add_sparsity(result, graph, *options.sparsity);
+  if (options.sparsity) result.update(check_sparsity_json(graph, *options.sparsity));
   return result;
 }
 

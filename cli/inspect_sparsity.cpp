@@ -5,7 +5,7 @@
 
 #include "cli/verb.h"
 #include "lithe/base/error.h"
-#include "lithe/graph/sparsity.h"
+#include "lithe/graph/sparsity_record.h"
 #include "lithe/graph/weights.h"
 #include "lithe/kernels/magnitude_mask.h"
 #include "lithe/kernels/nm_mask.h"
@@ -77,7 +77,66 @@ const std::vector<std::string> kHeader{
     "layer",       "shape",        "at",          "std",           "Z",
     "centre-mean", "corners-mean", "std, global", "std, N:M mask", "spatial mask"};
 
+/// What of a check belongs into the table of violations.
+json violation_json(const SparsityCheck& check) {
+  return {{"tensor", check.tensor},
+          {"node", check.node},
+          {"groups", check.groups},
+          {"offending", check.violations},
+          {"zeros", check.zeros}};
+}
+
 }  // namespace
+
+json check_sparsity_json(const Graph& graph, const SparsityPattern& pattern) {
+  const std::vector<RecordState> recorded = check_sparsity_records(graph);
+  const auto record_of = [&](const SparsityCheck& check) {
+    return std::find_if(recorded.begin(), recorded.end(), [&](const RecordState& state) {
+      return state.record.layer == check.node || state.record.weight == check.tensor;
+    });
+  };
+  json violations = json::array(), skipped = json::array(), dense = json::array(), records = json::array();
+  std::int64_t checked = 0;
+  for (const SparsityCheck& check : check_sparsity(graph, pattern)) {
+    const auto record = record_of(check);
+    const bool pruned = record != recorded.end();
+    if (pruned && (check.violations > 0 || !record->problem.empty())) {
+      ++checked;
+      violations.push_back(violation_json(check));
+    } else if (!check.skipped.empty()) {
+      skipped.push_back({{"tensor", check.tensor}, {"node", check.node}, {"reason", check.skipped}});
+    } else if (!pruned && !recorded.empty() && check.violations > 0) {
+      dense.push_back(violation_json(check));
+    } else {
+      ++checked;
+      if (check.violations > 0) violations.push_back(violation_json(check));
+    }
+  }
+  for (const RecordState& state : recorded)
+    records.push_back({{"layer", state.record.layer},
+                       {"weight", state.record.weight},
+                       {"pattern", format_sparsity(state.record.pattern)},
+                       {"problem", state.problem},
+                       {"changed", state.changed}});
+  return {{"pattern", format_sparsity(pattern)},
+          {"violations", violations},
+          {"checked", checked},
+          {"skipped", skipped},
+          {"dense", dense},
+          {"recorded", records}};
+}
+
+void require_sparsity(const json& result, const std::string& model) {
+  for (const json& record : result.at("recorded"))
+    if (const auto problem = record.at("problem").get<std::string>(); !problem.empty())
+      fail("{}: layer '{}', recorded as pruned, {}; prune it again", model,
+           record.at("layer").get<std::string>(), problem);
+  const json& violations = result.at("violations");
+  if (violations.empty()) return;
+  fail("{}: {} weights break {}, the first is '{}' in {} of {} groups", model, violations.size(),
+       result.at("pattern").get<std::string>(), violations[0].at("tensor").get<std::string>(),
+       violations[0].at("offending").get<std::int64_t>(), violations[0].at("groups").get<std::int64_t>());
+}
 
 json spatial_sparsity_json(const Graph& graph) {
   const std::vector<Convolution> layers = convolutions(graph);

@@ -1,4 +1,5 @@
-// `lithe inspect --spatial-sparsity`: where pruning without structure would leave weights.
+// `lithe inspect --check-sparsity` and `--spatial-sparsity`: whether weights follow a pattern, and where
+// pruning without structure would leave them.
 #pragma once
 
 #include <cstdint>
@@ -7,9 +8,17 @@
 #include <vector>
 
 #include "lithe/graph/graph.h"
+#include "lithe/graph/sparsity.h"
 #include "lithe/report/report.h"
 
 namespace lithe::cli {
+
+/// `pattern violations[] checked skipped[] dense[] recorded[]`; see docs/inspect.md. Where the model says
+/// which of its layers were pruned, those alone can violate, the pattern asked for or their own.
+nlohmann::json check_sparsity_json(const Graph& graph, const SparsityPattern& pattern);
+
+/// Throws Error(Input) that names the first violating tensor, if there is one.
+void require_sparsity(const nlohmann::json& result, const std::string& model);
 
 /// For every convolution with a kernel of several positions and at least four input channels in a group, at
 /// 2:4, 1:4 and 1:16: how zeros spread over the kernel under layer-wise and global magnitude pruning and

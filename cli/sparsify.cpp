@@ -1,11 +1,15 @@
 // `lithe sparsify`: N:M sparse weights.
+#include <cstdio>
 #include <filesystem>
+#include <set>
 #include <sstream>
 
 #include "cli/data_flags.h"
 #include "cli/plan_report.h"
 #include "cli/sparsify_report.h"
 #include "cli/torch_setup.h"
+#include "cli/train_flags.h"
+#include "cli/train_report.h"
 #include "cli/validators.h"
 #include "cli/verbs.h"
 #include "lithe/base/error.h"
@@ -16,19 +20,37 @@ namespace lithe::cli {
 namespace {
 
 constexpr double kScratchRate = 0.1, kTunedRate = 0.02;
+constexpr double kAdamShare = 0.01;  // of these, for adamw
 
 struct SparsifyFlags {
   Invocation call{"sparsify"};
   PreprocessFlags preprocess;
+  RecipeFlags recipe;
   std::string data, val, pattern = "2:4", method = "spre", ragged = "skip", budget, spatial = "measured",
-                         spatial_update, checkpoints, candidates;
+                         spatial_update, candidates;
   std::vector<std::string> pattern_for, include, exclude;
   bool prune_first = false, prune_last = false, prune_depthwise = false, permute = false, faithful = false,
-       from_scratch = false, dry_run = false, flip = false, decay_all = false;
-  std::int64_t epochs = 30, batch = 128, crop = 0, norm_batches = 40;
-  double rate = 0, weight_decay = 5e-4, warmup = 0, label_smoothing = 0, clip_norm = 0, val_share = 0,
-         decay = 2e-4, branch_gamma = -1, margin = 0, distil = 0, temperature = 4;
+       from_scratch = false, dry_run = false;
+  std::int64_t norm_batches = 40;
+  double decay = 2e-4, branch_gamma = -1, margin = 0, distil = 0, temperature = 4;
+  CLI::App* verb = nullptr;  // to ask which flags were given
 };
+
+/// The recipe of the flags; under --faithful that of the paper's code where they say nothing.
+TrainOptions recipe_of(const SparsifyFlags& flags, at::Device device) {
+  const double rate = flags.from_scratch ? kScratchRate : kTunedRate;
+  TrainOptions train = training_options(flags.recipe, flags.call, device,
+                                        flags.recipe.optimiser == "adamw" ? kAdamShare * rate : rate);
+  if (!flags.faithful || flags.method != "spre") return train;
+  const TrainOptions published = published_recipe(train);
+  const auto open = [&](const char* flag) { return flags.verb->get_option(flag)->empty(); };
+  if (open("--decay-all")) train.decay_all = published.decay_all;
+  if (open("--schedule")) train.schedule = published.schedule;
+  if (open("--warmup")) train.warmup_epochs = published.warmup_epochs;
+  if (open("--label-smoothing")) train.label_smoothing = published.label_smoothing;
+  if (open("--batch")) train.batch = published.batch;
+  return train;
+}
 
 SparsifyOptions options_of(const SparsifyFlags& flags, const Preprocess& preprocess, at::Device device) {
   SparsifyOptions options;
@@ -71,27 +93,11 @@ SparsifyOptions options_of(const SparsifyFlags& flags, const Preprocess& preproc
   options.temperature = flags.temperature;
   options.norm_batches = flags.norm_batches;
 
-  TrainOptions& train = options.train;
-  train.epochs = flags.epochs;
-  train.batch = flags.batch;
-  train.learning_rate = flags.rate > 0 ? flags.rate : flags.from_scratch ? kScratchRate : kTunedRate;
-  train.weight_decay = flags.weight_decay;
-  train.decay_all = flags.decay_all;
-  train.warmup_epochs = flags.warmup;
-  train.label_smoothing = flags.label_smoothing;
-  train.clip_norm = flags.clip_norm;
-  train.augmentation.flip = flags.flip;
-  train.augmentation.padded_crop = flags.crop;
-  train.validation_share = flags.val_share;
-  train.preprocess = preprocess;
-  train.seed = flags.call.options.seed;
-  train.threads = flags.call.threads();
-  train.device = device;
-  train.checkpoints = flags.checkpoints;
-  train.resume = flags.call.options.resume;
-  options.choose.batch = std::min<std::int64_t>(flags.batch, 128);
-  options.choose.threads = train.threads;
-  options.choose.seed = train.seed;
+  options.train = recipe_of(flags, device);
+  options.train.preprocess = preprocess;
+  options.choose.batch = std::min<std::int64_t>(options.train.batch, 128);
+  options.choose.threads = options.train.threads;
+  options.choose.seed = options.train.seed;
   return options;
 }
 
@@ -126,8 +132,6 @@ void run_sparsify(SparsifyFlags& flags) {
   SparsifyOptions options = options_of(flags, preprocess, device);
   if (flags.dry_run) return show_plan(flags, model, options);
   if (call.options.output.empty()) fail("sparsify needs -o FILE for the result (or --dry-run)");
-  if (call.options.resume && flags.checkpoints.empty())
-    fail("--resume needs --checkpoints DIR, where the earlier run wrote them");
   if (flags.data.empty() && options.method != SparsifyMethod::Magnitude)
     fail("--method {} trains and needs --data; without data there is --method magnitude", flags.method);
   call.check_outputs();
@@ -145,7 +149,7 @@ void run_sparsify(SparsifyFlags& flags) {
       call.warn(note);
 
   SparsifySummary summary{.model = call.options.model, .options = options};
-  const EvaluateOptions scoring{.batch = std::min<std::int64_t>(flags.batch, 128),
+  const EvaluateOptions scoring{.batch = std::min<std::int64_t>(options.train.batch, 128),
                                 .threads = call.threads(),
                                 .seed = call.options.seed,
                                 .preprocess = preprocess,
@@ -156,6 +160,15 @@ void run_sparsify(SparsifyFlags& flags) {
     return evaluate(graph, runner(executor), held_out, scoring, against);
   };
   if (held_out) summary.before = score(model, {});
+  options.train.on_epoch = [&](const EpochRecord& record) {
+    call.say("{}", epoch_line(record, options.train.epochs));
+    std::fflush(stdout);  // also where it is a file that somebody follows
+  };
+  std::set<std::string> told;
+  options.train.on_note = [&](const std::string& text) {
+    call.warn(text);
+    told.insert(text);
+  };
   Sparsified result = sparsify(model, data, options, call.progress());
   keep_preprocess(result.graph, preprocess);
   if (held_out) {
@@ -163,7 +176,9 @@ void run_sparsify(SparsifyFlags& flags) {
     summary.after = score(result.graph, runner(dense));
   }
 
+  std::error_code ignored;
   write_onnx(result.graph, call.options.output);  // after all that can fail for the user's reasons
+  if (flags.recipe.checkpoints.empty()) std::filesystem::remove_all(options.train.checkpoints, ignored);
   summary.bytes_before = static_cast<std::int64_t>(std::filesystem::file_size(call.options.model));
   summary.bytes_after = static_cast<std::int64_t>(std::filesystem::file_size(call.options.output));
   std::vector<std::string> files{call.options.output};
@@ -174,7 +189,8 @@ void run_sparsify(SparsifyFlags& flags) {
     files.insert(files.end(), written.begin(), written.end());
   }
   call.say("{}", layer_table(result));
-  for (const std::string& note : result.notes) call.say("note: {}", note);
+  for (const std::string& note : result.notes)
+    if (!told.contains(note)) call.say("note: {}", note);
   call.say("\n{}", summary_table(result, summary));
   for (const std::string& file : files) call.say("wrote {}", file);
   call.finish(object, files);
@@ -212,7 +228,9 @@ void add_pruning_flags(CLI::App& verb, SparsifyFlags& flags) {
       ->check(at_least(0))
       ->capture_default_str();
   verb.add_flag("--faithful", flags.faithful,
-                "spre as its authors' code: branches start at scale 1, spatial masks change every step");
+                "spre as its authors' code: branches start at scale 1, spatial masks change every step; and "
+                "where no flag says otherwise its recipe: decay of everything, cosine-epoch, warm-up, label "
+                "smoothing 0.1, batches of 256");
   verb.add_option("--branch-gamma", flags.branch_gamma,
                   "scale at which branches start (default: 0, or 1 with --faithful)")
       ->check(at_least(0));
@@ -228,60 +246,32 @@ void add_pruning_flags(CLI::App& verb, SparsifyFlags& flags) {
       ->capture_default_str();
 }
 
-void add_training_flags(CLI::App& verb, SparsifyFlags& flags) {
-  verb.add_option("--epochs", flags.epochs, "of training")->check(in_range(1, 100000))->capture_default_str();
-  verb.add_option("--batch", flags.batch, "samples in a step")
-      ->check(in_range(1, 1 << 16))
-      ->capture_default_str();
-  verb.add_option("--lr", flags.rate,
-                  "highest learning rate of the cosine schedule (default: 0.02, or 0.1 with --from-scratch)")
-      ->check(positive());
-  verb.add_option("--weight-decay", flags.weight_decay, "of the weights")
-      ->check(at_least(0))
-      ->capture_default_str();
-  verb.add_flag("--decay-all", flags.decay_all, "also of batch norms and biases");
-  verb.add_option("--warmup", flags.warmup, "epochs of rising learning rate")
-      ->check(at_least(0))
-      ->capture_default_str();
-  verb.add_option("--label-smoothing", flags.label_smoothing, "share of the label spread over all classes")
-      ->check(in_range(0.0, 0.99))
-      ->capture_default_str();
-  verb.add_option("--clip-norm", flags.clip_norm, "bound of the gradient's norm; 0: none")
-      ->check(at_least(0))
-      ->capture_default_str();
-  verb.add_flag("--flip", flags.flip, "augmentation: mirror images at random");
-  verb.add_option("--padded-crop", flags.crop, "augmentation: shift by up to so many pixels")
-      ->check(in_range(0, 256))
-      ->capture_default_str();
+void add_learning_flags(CLI::App& verb, SparsifyFlags& flags) {
   verb.add_flag("--from-scratch", flags.from_scratch,
                 "draw all weights anew instead of starting from the model's");
   verb.add_option("--distil", flags.distil, "weight of the dense model as teacher, 0 to 1")
-      ->check(in_range(0.0, 1.0))
+      ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
   verb.add_option("--temperature", flags.temperature, "of the distillation")
-      ->check(positive())
-      ->capture_default_str();
-  verb.add_option("--val-share", flags.val_share,
-                  "share of the training data that chooses the best epoch; 0: the last is taken")
-      ->check(in_range(0.0, 0.9))
+      ->check(CLI::PositiveNumber)
       ->capture_default_str();
   verb.add_option("--norm-batches", flags.norm_batches, "batches to re-estimate batch norms on")
-      ->check(in_range(1, 100000))
+      ->check(CLI::Range(1, 100000))
       ->capture_default_str();
-  verb.add_option("--checkpoints", flags.checkpoints, "folder for checkpoints, from which --resume goes on");
 }
 
 }  // namespace
 
 void add_sparsify(CLI::App& app) {
   auto flags = std::make_shared<SparsifyFlags>();
-  CLI::App* verb = app.add_subcommand("sparsify", summary_of("sparsify"));
+  CLI::App* verb = flags->verb = app.add_subcommand("sparsify", summary_of("sparsify"));
   flags->call.add_flags(*verb,
                         {Flag::Output, Flag::Seed, Flag::Threads, Flag::Device, Flag::Limit, Flag::Resume});
   verb->add_option("--data", flags->data, std::string("labelled data to train on: ") + kDataHelp);
   verb->add_option("--val", flags->val, "held-out data to measure the accuracy on, before and after");
   add_pruning_flags(*verb, *flags);
-  add_training_flags(*verb, *flags);
+  add_learning_flags(*verb, *flags);
+  add_training_flags(*verb, flags->recipe, "0.02, or 0.1 with --from-scratch; a hundredth for adamw");
   verb->add_flag("--dry-run", flags->dry_run, "show which layers would be pruned, and stop");
   add_preprocess_flags(*verb, flags->preprocess);
   verb->callback([flags] { run_sparsify(*flags); });

@@ -1,10 +1,10 @@
 #include "cli/sparsify_report.h"
 
 #include <filesystem>
-#include <limits>
 
 #include "cli/inspect_sparsity.h"
 #include "cli/json.h"
+#include "cli/train_report.h"
 #include "cli/verb.h"
 
 namespace lithe::cli {
@@ -86,42 +86,15 @@ Rows layer_rows(const Sparsified& result) {
   return rows;
 }
 
-/// Curves over the epochs of one number, which may be missing in some.
-template <typename Get>
-Series curve(const std::string& name, const std::vector<EpochRecord>& history, double factor, Get&& get) {
-  Series series{.name = name};
-  for (const EpochRecord& record : history) {
-    const std::optional<double> value = get(record);
-    series.x.push_back(static_cast<double>(record.epoch));
-    series.y.push_back(value ? *value * factor : std::numeric_limits<double>::quiet_NaN());
-  }
-  return series;
-}
-
-void add_history(Report& report, const std::vector<EpochRecord>& history) {
-  if (history.empty()) return;
-  const auto plot = [&](const std::string& title, const std::string& label, std::vector<Series> series) {
-    std::erase_if(series, [](const Series& one) {
-      return std::all_of(one.y.begin(), one.y.end(), [](double y) { return std::isnan(y); });
+void add_flips(Report& report, const std::vector<EpochRecord>& history) {
+  const auto curve = [&](const char* name, const char* key) {
+    return epoch_curve(name, history, 100, [key](const EpochRecord& record) {
+      const auto found = record.extra.find(key);
+      return found == record.extra.end() ? std::nullopt : std::optional<double>(found->second);
     });
-    if (!series.empty())
-      report.add(LinePlot{.title = title, .x_label = "epoch", .y_label = label, .series = std::move(series)});
   };
-  plot("Loss", "loss",
-       {curve("training", history, 1, [](const EpochRecord& r) { return std::optional<double>(r.loss); }),
-        curve("validation", history, 1, [](const EpochRecord& r) { return r.validation_loss; })});
-  plot("Accuracy", "top-1, %",
-       {curve("training, augmented", history, 100, [](const EpochRecord& r) { return r.train_top1; }),
-        curve("validation", history, 100, [](const EpochRecord& r) { return r.validation_top1; })});
-  const auto extra = [](const char* key) {
-    return [key](const EpochRecord& r) {
-      const auto found = r.extra.find(key);
-      return found == r.extra.end() ? std::nullopt : std::optional<double>(found->second);
-    };
-  };
-  plot("Masks that changed in an epoch", "share, %",
-       {curve("weights", history, 100, extra("mask_flips")),
-        curve("kernel positions", history, 100, extra("spatial_flips"))});
+  add_epoch_plot(report, "Masks that changed in an epoch", "share, %",
+                 {curve("weights", "mask_flips"), curve("kernel positions", "spatial_flips")});
 }
 
 }  // namespace
@@ -152,6 +125,7 @@ json plan_json(const std::vector<SparseLayer>& layers) {
          {"weights", count_of(layer)},
          {"kept", static_cast<std::int64_t>(static_cast<double>(count_of(layer)) * layer.density())},
          {"macs", layer.macs > 0 ? json(layer.macs) : json(nullptr)},
+         {"modcap", nullptr},
          {"shape", layer.shape}});
   return out;
 }
@@ -165,11 +139,15 @@ std::string plan_table(const std::vector<SparseLayer>& layers) {
 }
 
 json result_json(const Sparsified& result, const SparsifySummary& summary) {
-  json layers = json::array(), history = json::array(), permuted = json::array(),
-       sensitivities = json::array();
-  for (const SparsifiedLayer& one : result.layers)
+  json layers = json::array(), permuted = json::array(), sensitivities = json::array();
+  for (const SparsifiedLayer& one : result.layers) {
+    const TensorData& weight = result.graph.constants.at(one.layer.weight);
     layers.push_back({{"name", one.layer.name},
                       {"op", one.layer.op},
+                      {"weight_bits", dtype_bits(weight.dtype())},
+                      {"activation_bits", dtype_bits(weight.dtype())},
+                      {"sqnr_db", nullptr},  // weights that learn have no original to be near to
+                      {"bytes", weight.bytes().size()},
                       {"pattern", one.layer.pattern ? json(pattern_text(one.layer)) : json(nullptr)},
                       {"dense_reason", one.layer.dense_reason},
                       {"weights", one.weights},
@@ -178,16 +156,6 @@ json result_json(const Sparsified& result, const SparsifySummary& summary) {
                       {"kept_magnitude", one.kept_magnitude},
                       {"spatial", spatial_json(one)},
                       {"branch", one.branch}});
-  for (const EpochRecord& record : result.history) {
-    json one{{"epoch", record.epoch},
-             {"learning_rate", record.learning_rate},
-             {"loss", record.loss},
-             {"train_top1", or_null(record.train_top1)},
-             {"validation_top1", or_null(record.validation_top1)},
-             {"validation_loss", or_null(record.validation_loss)},
-             {"seconds", record.seconds}};
-    for (const auto& [key, value] : record.extra) one[key] = value;
-    history.push_back(std::move(one));
   }
   for (const PermutedGroup& group : result.permuted)
     permuted.push_back({{"layers", group.layers},
@@ -212,7 +180,7 @@ json result_json(const Sparsified& result, const SparsifySummary& summary) {
             {"relative", result.fold_difference.relative},
             {"exact", or_null(result.fold_difference.exact)}}},
           {"file_bytes", {{"before", summary.bytes_before}, {"after", summary.bytes_after}}},
-          {"history", history},
+          {"history", history_json(result.history)},
           {"best_epoch", result.best_epoch},
           {"permuted", permuted},
           {"sensitivities", sensitivities},
@@ -286,7 +254,8 @@ Report report_of(const Sparsified& result, const SparsifySummary& summary) {
     map.values.push_back(one.spatial->zeros);
   }
   report.add(std::move(weights));
-  add_history(report, result.history);
+  if (!result.history.empty()) add_history(report, result.history);
+  add_flips(report, result.history);
   if (!noise.categories.empty()) report.add(std::move(noise));
   for (auto& [kernel, map] : maps) {
     for (std::size_t i = 0; i < map.values[0].size(); ++i) {

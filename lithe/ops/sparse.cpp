@@ -2,9 +2,25 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "lithe/kernels/nm_mask.h"
+#include "lithe/ops/sparse.h"
 #include "lithe/ops/support.h"
 
 namespace lithe {
+
+at::Tensor nm_mask_by_sorting(const at::Tensor& weight, std::int64_t axis, std::int64_t n, std::int64_t m) {
+  const at::Tensor w = weight.detach();
+  const std::int64_t channels = w.size(axis);
+  // Short last groups are filled up with what sorts below every magnitude.
+  const at::Tensor moved = w.abs().movedim(axis, -1);
+  const std::int64_t padded = (channels + m - 1) / m * m;
+  const at::Tensor magnitude =
+      at::constant_pad_nd(moved, {0, padded - channels}, -1.0).unflatten(-1, {-1, m});
+  const at::Tensor order = std::get<1>(at::sort(magnitude, true, -1, false));
+  at::Tensor mask = at::zeros_like(magnitude);
+  mask.scatter_(-1, order.narrow(-1, m - n, n), 1.0);
+  return mask.flatten(-2).narrow(-1, 0, channels).movedim(-1, axis).contiguous();
+}
+
 namespace {
 
 constexpr std::int64_t kMaxGroup = 1024;
@@ -25,15 +41,7 @@ at::Tensor mask_of(const at::Tensor& weight, std::int64_t axis, std::int64_t n, 
       nm_mask(dense.data_ptr<float>(), groups, n, m, mask.data_ptr<std::uint8_t>());
     return mask.to(w.scalar_type());
   }
-  // Short last groups are filled up with what sorts below every magnitude.
-  const at::Tensor moved = w.abs().movedim(axis, -1);
-  const std::int64_t padded = (channels + m - 1) / m * m;
-  const at::Tensor magnitude =
-      at::constant_pad_nd(moved, {0, padded - channels}, -1.0).unflatten(-1, {-1, m});
-  const at::Tensor order = std::get<1>(at::sort(magnitude, true, -1, false));
-  at::Tensor mask = at::zeros_like(magnitude);
-  mask.scatter_(-1, order.narrow(-1, m - n, n), 1.0);
-  return mask.flatten(-2).narrow(-1, 0, channels).movedim(-1, axis).contiguous();
+  return nm_mask_by_sorting(w, axis, n, m);
 }
 
 /// w * mask; backward g + decay (1 - mask) w (Zhou et al., ICLR 2021, equation 8), or g * mask if the mask

@@ -3,11 +3,10 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <set>
-#include <unordered_set>
 
 #include "lithe/base/error.h"
 #include "lithe/base/glob.h"
+#include "lithe/graph/border.h"
 #include "lithe/graph/weights.h"
 
 namespace lithe {
@@ -57,42 +56,12 @@ void find_added_bias(const Graph& graph, const GraphIndex& index, Layer& layer) 
 
 /// Tells the layers at the border of the graph from those that have another layer before or behind them.
 void mark_borders(const Graph& graph, std::vector<Layer>& layers) {
-  std::set<std::size_t> layer_nodes;
-  for (const Layer& layer : layers) layer_nodes.insert(layer.node);
-  // Values that a graph input reaches with, and without, a layer on the way.
-  std::unordered_set<std::string> behind_layer, from_input;
-  for (const ValueInfo* input : graph.required_inputs()) from_input.insert(input->name);
-  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
-    const Node& node = graph.nodes[i];
-    const bool is_layer = layer_nodes.contains(i);
-    bool behind = is_layer, direct = false;
-    for (const std::string& name : all_reads(node)) {
-      behind = behind || behind_layer.contains(name);
-      direct = direct || from_input.contains(name);
-    }
-    for (const std::string& name : node.outputs) {
-      if (behind) behind_layer.insert(name);
-      if (direct && !is_layer) from_input.insert(name);
-    }
-  }
-  std::unordered_set<std::string> before_layer, to_output;
-  for (const ValueInfo& output : graph.outputs) to_output.insert(output.name);
-  for (std::size_t i = graph.nodes.size(); i-- > 0;) {
-    const Node& node = graph.nodes[i];
-    const bool is_layer = layer_nodes.contains(i);
-    bool before = is_layer, direct = false;
-    for (const std::string& name : node.outputs) {
-      before = before || before_layer.contains(name);
-      direct = direct || to_output.contains(name);
-    }
-    for (const std::string& name : all_reads(node)) {
-      if (before) before_layer.insert(name);
-      if (direct && !is_layer) to_output.insert(name);
-    }
-  }
+  std::vector<bool> is_layer(graph.nodes.size(), false);
+  for (const Layer& layer : layers) is_layer[layer.node] = true;
+  const Border border = find_border(graph, is_layer);
   for (Layer& layer : layers) {
-    layer.first = from_input.contains(layer.input) && !behind_layer.contains(layer.input);
-    layer.last = to_output.contains(layer.output) && !before_layer.contains(layer.output);
+    layer.first = border.first[layer.node];
+    layer.last = border.last[layer.node];
   }
 }
 

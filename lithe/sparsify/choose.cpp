@@ -15,6 +15,8 @@
 namespace lithe {
 namespace {
 
+constexpr double kSlack = 1e-9;  // of sums of shares
+
 double cost_of(const SparseLayer& layer, Budget::Of of) {
   if (of == Budget::Of::Macs) return static_cast<double>(layer.macs);
   double count = 1;
@@ -24,6 +26,33 @@ double cost_of(const SparseLayer& layer, Budget::Of of) {
 
 double density_of(const SparsityPattern& pattern) {
   return static_cast<double>(pattern.kept) / static_cast<double>(pattern.group);
+}
+
+bool may_have(const SparseLayer& layer, const SparsityPattern& candidate) {
+  return layer.pattern && !layer.ruled && layer.groups.channels % candidate.group == 0;
+}
+
+/// The density of a layer whose pattern is not for the budget to choose; 1 at first for the others.
+double given_density(const SparseLayer& layer) {
+  return layer.pattern && layer.ruled ? layer.density() : 1;
+}
+
+/// `density` gives the least density of layer i.
+template <typename Density>
+void require_reachable(const std::vector<SparseLayer>& layers, const Budget& budget, Density&& density) {
+  double all = 0, least = 0;
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    const double cost = cost_of(layers[i], budget.of);
+    if (budget.of == Budget::Of::Macs && cost == 0)
+      fail("the multiply-adds of layer '{}' are not known; give a budget of size", layers[i].name);
+    all += cost;
+    least += cost * density(i);
+  }
+  if (least > budget.share * all * (1 + kSlack))
+    fail(
+        "a budget of {:.3f} cannot be met: the sparsest patterns leave {:.3f}; raise the budget, prune more "
+        "layers (--include) or give sparser --candidates",
+        budget.share, least / all);
 }
 
 /// Without labels the error of the output stands for the loss.
@@ -78,10 +107,11 @@ std::vector<Sensitivity> measure_sensitivity(const Graph& graph, const std::vect
   std::vector<Sensitivity> found;
   for (std::size_t i = 0; i < layers.size(); ++i)
     for (const SparsityPattern& pattern : options.candidates)
-      if (layers[i].pattern && layers[i].groups.channels % pattern.group == 0)
-        found.push_back({i, pattern, 0});
+      if (may_have(layers[i], pattern)) found.push_back({i, pattern, 0});
   progress.start("sensitivity", static_cast<std::int64_t>(found.size()));
   const double before = score();
+  if (!std::isfinite(before))
+    fail("the loss of the dense model is {} on these data; a budget has nothing to measure by", before);
   for (Sensitivity& one : found) {
     SparseLayer layer = layers[one.layer];
     layer.pattern = one.pattern;
@@ -100,39 +130,43 @@ std::vector<Sensitivity> measure_sensitivity(const Graph& graph, const std::vect
   return found;
 }
 
+void check_budget(const std::vector<SparseLayer>& layers, const std::vector<SparsityPattern>& candidates,
+                  const Budget& budget) {
+  require_reachable(layers, budget, [&](std::size_t i) {
+    double density = given_density(layers[i]);
+    for (const SparsityPattern& candidate : candidates)
+      if (may_have(layers[i], candidate)) density = std::min(density, density_of(candidate));
+    return density;
+  });
+}
+
 void choose_patterns(std::vector<SparseLayer>& layers, const std::vector<Sensitivity>& sensitivities,
                      const Budget& budget) {
-  double all = 0, now = 0, least = 0;
-  for (std::size_t i = 0; i < layers.size(); ++i) {
-    const double cost = cost_of(layers[i], budget.of);
-    if (budget.of == Budget::Of::Macs && cost == 0)
-      fail("the multiply-adds of layer '{}' are not known; give a budget of size", layers[i].name);
-    double density = 1;
+  require_reachable(layers, budget, [&](std::size_t i) {
+    double density = given_density(layers[i]);
     for (const Sensitivity& one : sensitivities)
       if (one.layer == i) density = std::min(density, density_of(one.pattern));
-    all += cost;
-    least += cost * density;
-  }
-  const double limit = budget.share * all;
-  if (least > limit * (1 + 1e-9))
-    fail(
-        "a budget of {:.3f} cannot be met: the sparsest patterns leave {:.3f}; raise the budget or prune "
-        "more layers (--include)",
-        budget.share, least / all);
+    return density;
+  });
   struct State {
     double density = 1, harm = 0;
     std::optional<SparsityPattern> pattern;
   };
   std::vector<State> states(layers.size());
-  now = all;
-  while (now > limit * (1 + 1e-9)) {
+  double all = 0, now = 0;
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    states[i].density = given_density(layers[i]);
+    all += cost_of(layers[i], budget.of);
+    now += cost_of(layers[i], budget.of) * states[i].density;
+  }
+  while (now > budget.share * all * (1 + kSlack)) {
     const Sensitivity* best = nullptr;
     double best_rate = 0;
     for (const Sensitivity& one : sensitivities) {
       const State& state = states[one.layer];
       const double saved = (state.density - density_of(one.pattern)) * cost_of(layers[one.layer], budget.of);
       if (saved <= 0) continue;
-      const double rate = (one.harm - state.harm) / saved;
+      const double rate = std::isfinite(one.harm) ? (one.harm - state.harm) / saved : HUGE_VAL;
       if (!best || rate < best_rate) best = &one, best_rate = rate;
     }
     // The check above leaves a step as long as the budget does not hold.
@@ -141,7 +175,7 @@ void choose_patterns(std::vector<SparseLayer>& layers, const std::vector<Sensiti
     state = {density_of(best->pattern), best->harm, best->pattern};
   }
   for (std::size_t i = 0; i < layers.size(); ++i) {
-    if (!layers[i].pattern) continue;
+    if (!layers[i].pattern || layers[i].ruled) continue;
     layers[i].pattern = states[i].pattern;
     if (!states[i].pattern) layers[i].dense_reason = "the budget leaves it dense";
   }

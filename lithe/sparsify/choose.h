@@ -36,17 +36,23 @@ struct Sensitivity {
   double harm = 0;  // increase of the loss; without labels, energy of the output's error over its own
 };
 
-/// Masks one layer at a time by magnitude, re-estimates batch norms, and scores. Layers without a pattern are
-/// left out, and so are candidates that do not divide a layer's input channels. The score is the
-/// cross-entropy for labelled classification.
+/// Throws Error(Input), naming what can be reached, if the sparsest candidates do not meet the budget, or if
+/// it is of MACs that are not known.
+void check_budget(const std::vector<SparseLayer>& layers, const std::vector<SparsityPattern>& candidates,
+                  const Budget& budget);
+
+/// Masks one layer at a time by magnitude, re-estimates batch norms, and scores. Layers without a pattern and
+/// those whose pattern the user gave by name are left out, and so are candidates that do not divide a layer's
+/// input channels. The score is the cross-entropy for labelled classification. Throws Error(Input) if that of
+/// the dense model is not finite.
 std::vector<Sensitivity> measure_sensitivity(const Graph& graph, const std::vector<SparseLayer>& layers,
                                              const DatasetPtr& data, const ChooseOptions& options,
                                              Progress& progress);
 
 /// Starts with dense layers and again and again takes the step (one layer to a sparser pattern) of least harm
-/// for what it saves, until the budget holds; layers that stay dense get `dense_reason`. Throws Error(Input),
-/// naming what can be reached, if the sparsest candidates do not meet the budget, or if it is of MACs that
-/// are not known.
+/// for what it saves, until the budget holds; layers that stay dense get `dense_reason`. Layers whose pattern
+/// the user gave by name keep it. Steps whose harm is not finite come last. Throws Error(Input), naming what
+/// can be reached, if the sparsest patterns measured do not meet the budget.
 void choose_patterns(std::vector<SparseLayer>& layers, const std::vector<Sensitivity>& sensitivities,
                      const Budget& budget);
 

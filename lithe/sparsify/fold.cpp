@@ -3,11 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <set>
 
-#include "lithe/base/error.h"
-#include "lithe/base/hash.h"
+#include "lithe/graph/sparsity_record.h"
 
 namespace lithe {
 namespace {
@@ -81,13 +79,9 @@ std::vector<std::uint8_t> final_mask(const Graph& learnt, const MaskedLayer& one
 
 }  // namespace
 
-std::string checksum(const TensorData& data) {
-  return fmt::format("{:016x}", fnv1a(data.bytes()));
-}
-
 Graph fold_masks(const MaskedGraph& masked, const Graph& learnt) {
   Graph graph = learnt;
-  nlohmann::json layers = nlohmann::json::array();
+  std::vector<SparsityRecord> records;
   for (const MaskedLayer& one : masked.layers) {
     const std::vector<std::uint8_t> mask = final_mask(learnt, one);
     TensorData& weight = graph.constants.at(one.layer.weight);
@@ -127,16 +121,16 @@ Graph fold_masks(const MaskedGraph& masked, const Graph& learnt) {
     }
     for (const std::string& value : gone)
       if (value != output) graph.values.erase(value);
-    layers.push_back({{"layer", one.layer.name},
-                      {"weight", one.layer.weight},
-                      {"pattern", format_sparsity(*one.layer.pattern)},
-                      {"axis", one.layer.axis},
-                      {"checksum", checksum(graph.constants.at(one.layer.weight))}});
+    records.push_back({.layer = one.layer.name,
+                       .weight = one.layer.weight,
+                       .pattern = *one.layer.pattern,
+                       .axis = one.layer.axis,
+                       .checksum = weight_checksum(graph.constants.at(one.layer.weight))});
   }
   const bool still_used = std::any_of(graph.nodes.begin(), graph.nodes.end(),
                                       [](const Node& node) { return node.domain == "lithe"; });
   if (!still_used) graph.header.opsets.erase("lithe");
-  graph.header.metadata["lithe.sparsity"] = layers.dump();
+  keep_sparsity_records(graph, records);
   graph.remove_dead();
   graph.sort();
   graph.validate();

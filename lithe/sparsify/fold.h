@@ -1,8 +1,6 @@
 // From the graph that learnt to an ordinary one: one kernel a layer, literal zeros, standard operators.
 #pragma once
 
-#include <string>
-
 #include "lithe/sparsify/masked_graph.h"
 
 namespace lithe {
@@ -12,11 +10,7 @@ namespace lithe {
 /// a = gamma / sqrt(var + eps), with the stored S and the mask B of the final W; norms that were inserted are
 /// folded alike; other layers get W B and keep their norms. Computed in double and rounded once; pruned
 /// weights are +0. A branch whose S is empty adds only its shift. The result holds no `lithe` node, and the
-/// pattern of every layer stands in its metadata under "lithe.sparsity", as JSON
-/// [{"layer", "weight", "pattern", "axis", "checksum"}].
+/// pattern of every layer stands in its metadata (lithe/graph/sparsity_record.h).
 Graph fold_masks(const MaskedGraph& masked, const Graph& learnt);
-
-/// 64-bit FNV-1a of the bytes, in hexadecimal.
-std::string checksum(const TensorData& data);
 
 }  // namespace lithe

@@ -6,6 +6,7 @@
 
 #include "lithe/base/error.h"
 #include "lithe/base/glob.h"
+#include "lithe/graph/border.h"
 #include "lithe/graph/cost.h"
 #include "lithe/graph/shape_inference.h"
 #include "lithe/graph/weights.h"
@@ -26,27 +27,6 @@ std::vector<std::int64_t> macs_of(const Graph& graph) {
   } catch (const Error&) {  // a dimension that only the data know: sizes are a courtesy here
     return {};
   }
-}
-
-/// For every node whether a layer lies before it (`forward`) or after it on some path.
-std::vector<bool> beyond_layers(const Graph& graph, const GraphIndex& index, const std::vector<bool>& layer,
-                                bool forward) {
-  const std::size_t count = graph.nodes.size();
-  std::vector<bool> beyond(count, false);
-  for (std::size_t step = 0; step < count; ++step) {
-    const std::size_t i = forward ? step : count - 1 - step;
-    const auto look = [&](int other) {
-      if (other >= 0 && (layer[static_cast<std::size_t>(other)] || beyond[static_cast<std::size_t>(other)]))
-        beyond[i] = true;
-    };
-    if (forward) {
-      for (const std::string& value : all_reads(graph.nodes[i])) look(index.producer(value));
-    } else {
-      for (const std::string& value : graph.nodes[i].outputs)
-        for (const int consumer : index.consumers(value)) look(consumer);
-    }
-  }
-  return beyond;
 }
 
 /// The weight as groups along the input channels; of a grouped ConvTranspose each group for itself.
@@ -135,8 +115,7 @@ std::vector<SparseLayer> find_sparse_layers(const Graph& graph, const LayerPolic
   std::vector<bool> layer(graph.nodes.size(), false);
   for (std::size_t i = 0; i < graph.nodes.size(); ++i)
     layer[i] = is_layer_kind(graph.nodes[i]) && find_weight(graph, index, graph.nodes[i]).has_value();
-  const std::vector<bool> after = beyond_layers(graph, index, layer, true);
-  const std::vector<bool> before = beyond_layers(graph, index, layer, false);
+  const Border border = find_border(graph, layer);
 
   std::vector<SparseLayer> found;
   std::vector<bool> depthwise;
@@ -151,8 +130,8 @@ std::vector<SparseLayer> find_sparse_layers(const Graph& graph, const LayerPolic
     const TensorData& data = graph.constants.at(one.weight);
     one.shape = data.shape();
     one.macs = i < macs.size() ? macs[i] : 0;
-    one.first = !after[i];
-    one.last = !before[i];
+    one.first = border.first[i];
+    one.last = border.last[i];
     one.shared = index.consumers(one.weight).size() > 1;
     const auto axis = input_channel_axis(node, weight->input, one.shape.size());
     if (weight->input != 1 || node.input(1) != one.weight)
@@ -197,7 +176,7 @@ std::vector<SparseLayer> find_sparse_layers(const Graph& graph, const LayerPolic
   for (const PatternRule& rule : policy.pattern_for)
     matching(rule.names, "--pattern-for", [&](std::size_t i) {
       wanted[i] = rule.pattern;
-      asked[i] = true;
+      asked[i] = found[i].ruled = true;
     });
   for (const std::string& names : policy.exclude)
     matching(names, "--exclude", [&](std::size_t i) { excluded[i] = true; });

@@ -21,10 +21,11 @@ struct SparseLayer {
   std::vector<std::int64_t> shape;  // of the weight
   std::size_t axis = 1;             // of its input channels
   ChannelGroups groups;
-  std::int64_t macs = 0;                   // of one sample; 0 where the sizes of the inputs are not known
-  bool first = false;                      // no other layer lies between a graph input and this one
-  bool last = false;                       // no other layer lies between this one and a graph output
-  bool shared = false;                     // other nodes read the same weight
+  std::int64_t macs = 0;  // of one sample; 0 where the sizes of the inputs are not known
+  bool first = false;     // no other layer lies between a graph input and this one
+  bool last = false;      // no other layer lies between this one and a graph output
+  bool shared = false;    // other nodes read the same weight
+  bool ruled = false;     // the pattern is one that LayerPolicy::pattern_for names for this layer
   std::optional<SparsityPattern> pattern;  // nothing: it stays dense
   std::string dense_reason;                // why; "" if it is pruned
 

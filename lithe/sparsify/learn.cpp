@@ -42,7 +42,8 @@ MaskHooks::MaskHooks(const MaskedGraph& masked, const MaskTraining& options, con
       options_(options),
       reestimate_(reestimate_options(training, options.norm_batches)),
       spatial_(masked.layers.size()),
-      weights_(masked.layers.size()) {}
+      weights_(masked.layers.size()),
+      fixed_(masked.layers.size()) {}
 
 std::vector<std::uint8_t> MaskHooks::weight_mask(Executor& executor, const MaskedLayer& layer) const {
   return mask_of(data_of(executor, layer.layer.weight), layer.layer);
@@ -58,8 +59,15 @@ void MaskHooks::before_training(Executor& executor) {
       else  // of a checkpoint
         executor.set_constant(layer.spatial_mask, as_bytes(spatial_[i]).to(mask.options()).view_as(mask));
     }
-    if (weights_[i].empty() && masked_.options.mode != MaskMode::Fixed)
+    if (!layer.fixed_mask.empty()) {
+      const at::Tensor mask = executor.constant(layer.fixed_mask);
+      if (fixed_[i].empty())
+        fixed_[i] = from_bytes(mask.reshape({-1}));
+      else
+        executor.set_constant(layer.fixed_mask, as_bytes(fixed_[i]).to(mask.options()).view_as(mask));
+    } else if (weights_[i].empty()) {
       weights_[i] = weight_mask(executor, layer);
+    }
   }
 }
 
@@ -104,30 +112,58 @@ std::map<std::string, double> MaskHooks::epoch_numbers(Executor& executor, std::
   return numbers;
 }
 
+std::map<std::string, std::string> MaskHooks::recipe() const {
+  const MaskOptions& masks = masked_.options;
+  const char* mode = masks.mode == MaskMode::Fixed             ? "fixed"
+                     : masks.mode == MaskMode::StraightThrough ? "straight-through"
+                                                               : "straight-through, refined";
+  std::map<std::string, std::string> recipe = options_.recipe;
+  recipe["masks"] = mode;
+  recipe["decay of pruned weights"] = fmt::format("{}", masks.decay);
+  recipe["batches for norms"] = fmt::format("{}", options_.norm_batches);
+  for (const MaskedLayer& one : masked_.layers)
+    recipe[fmt::format("pattern of '{}'", one.layer.weight)] = format_sparsity(*one.layer.pattern);
+  if (!masks.branches) return recipe;
+  recipe["scale of branches"] = fmt::format("{}", masks.branch_gamma);
+  recipe["place of branches"] = masks.spatial == SpatialChoice::Everywhere ? "everywhere"
+                                : masks.spatial == SpatialChoice::Inverted ? "inverted"
+                                                                           : "measured";
+  recipe["spatial update"] = options_.update == SpatialUpdate::Step    ? "step"
+                             : options_.update == SpatialUpdate::Epoch ? "epoch"
+                                                                       : "never";
+  recipe["spatial margin"] = fmt::format("{}", options_.margin);
+  return recipe;
+}
+
 std::map<std::string, at::Tensor> MaskHooks::state() const {
   std::map<std::string, at::Tensor> state;
   for (std::size_t i = 0; i < masked_.layers.size(); ++i) {
-    const std::string& name = masked_.layers[i].layer.name;
-    if (!spatial_[i].empty()) state["spatial/" + name] = as_bytes(spatial_[i]);
-    if (!weights_[i].empty()) state["weights/" + name] = as_bytes(weights_[i]);
+    const std::string& weight = masked_.layers[i].layer.weight;
+    if (!spatial_[i].empty()) state["spatial/" + weight] = as_bytes(spatial_[i]);
+    if (!weights_[i].empty()) state["weights/" + weight] = as_bytes(weights_[i]);
+    if (!fixed_[i].empty()) state["fixed/" + weight] = as_bytes(fixed_[i]);
   }
   state["spatial_counts"] = at::tensor({spatial_flips_, spatial_asked_}, at::kLong);
   return state;
 }
 
 void MaskHooks::load_state(const std::map<std::string, at::Tensor>& state) {
-  const auto take = [&](const std::string& key, std::size_t size, std::vector<std::uint8_t>& into) {
+  const auto take = [&](const std::string& key, std::int64_t size, std::vector<std::uint8_t>& into) {
     const auto found = state.find(key);
-    if (found == state.end()) return;
-    if (found->second.numel() != static_cast<std::int64_t>(size))
+    if (found == state.end()) fail("the checkpoint lacks the mask '{}'; leave --resume out", key);
+    if (found->second.numel() != size)
       fail("the checkpoint's mask '{}' has {} elements, the model's {}; it is of another model", key,
            found->second.numel(), size);
     into = from_bytes(found->second);
   };
   for (std::size_t i = 0; i < masked_.layers.size(); ++i) {
-    const SparseLayer& layer = masked_.layers[i].layer;
-    take("spatial/" + layer.name, static_cast<std::size_t>(layer.groups.inner), spatial_[i]);
-    take("weights/" + layer.name, static_cast<std::size_t>(layer.groups.count()), weights_[i]);
+    const MaskedLayer& one = masked_.layers[i];
+    const SparseLayer& layer = one.layer;
+    if (one.has_branch()) take("spatial/" + layer.weight, layer.groups.inner, spatial_[i]);
+    if (one.fixed_mask.empty())
+      take("weights/" + layer.weight, layer.groups.count(), weights_[i]);
+    else
+      take("fixed/" + layer.weight, layer.groups.count(), fixed_[i]);
   }
   if (const auto counts = state.find("spatial_counts");
       counts != state.end() && counts->second.numel() == 2) {

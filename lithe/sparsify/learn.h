@@ -20,11 +20,14 @@ struct MaskTraining {
   /// A position changes only if it keeps this share more or less than the average (hysteresis); 0: always.
   double margin = 0;
   std::int64_t norm_batches = 40;  // to re-estimate batch norms on, before every evaluation
+  /// What else a checkpoint must agree in, by name.
+  std::map<std::string, std::string> recipe = {};
 };
 
 /// Keeps the spatial masks up to date, re-estimates batch norms under frozen masks before every evaluation,
 /// and reports by epoch the share of weight masks (`mask_flips`) and of kernel positions (`spatial_flips`)
-/// that changed.
+/// that changed. A checkpoint holds the masks that are not functions of the weights, fixed ones among them,
+/// and is refused if it was made under other options or patterns.
 class MaskHooks : public TrainHooks {
  public:
   MaskHooks(const MaskedGraph& masked, const MaskTraining& options, const TrainOptions& training);
@@ -34,6 +37,7 @@ class MaskHooks : public TrainHooks {
   void before_evaluation(Executor& executor, const DatasetPtr& data) override;
   std::map<std::string, double> epoch_numbers(Executor& executor, std::int64_t epoch) override;
   std::map<std::string, at::Tensor> state() const override;
+  std::map<std::string, std::string> recipe() const override;
   void load_state(const std::map<std::string, at::Tensor>& state) override;
 
  private:
@@ -43,8 +47,8 @@ class MaskHooks : public TrainHooks {
   const MaskedGraph& masked_;
   MaskTraining options_;
   ReestimateOptions reestimate_;
-  std::vector<std::vector<std::uint8_t>> spatial_, weights_;  // by layer; masks as last seen
-  std::int64_t spatial_flips_ = 0, spatial_asked_ = 0;        // in this epoch
+  std::vector<std::vector<std::uint8_t>> spatial_, weights_, fixed_;  // by layer; masks as last seen
+  std::int64_t spatial_flips_ = 0, spatial_asked_ = 0;                // in this epoch
 };
 
 /// Options for `reestimate_batch_norm` that go with the training options.

@@ -1,11 +1,15 @@
 #include "lithe/sparsify/sparsify.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cmath>
 
 #include "lithe/base/error.h"
+#include "lithe/data/loader.h"
 #include "lithe/kernels/magnitude_mask.h"
 #include "lithe/kernels/spatial_sparsity.h"
+#include "lithe/train/batch_size.h"
 #include "lithe/train/initialise.h"
 
 namespace lithe {
@@ -65,6 +69,17 @@ std::optional<SpatialSparsity> spatial_of(const TensorData& latent, const Sparse
   return spatial_sparsity(kept, layer.groups, kernel);
 }
 
+constexpr double kPublishedWarmup = 5, kPublishedSmoothing = 0.1, kPublishedRate = 0.1;
+constexpr std::int64_t kPublishedBatch = 256;
+
+/// The first two samples, where the graph leaves its batch free; nothing where they cannot share a batch.
+Feeds first_samples(const Graph& graph, const DatasetPtr& data) {
+  if (fixed_batch(graph) > 0) return {};
+  Loader loader(data, {.batch = 2, .threads = 1});
+  Batch batch;
+  return loader.next(batch) && batch.size() == 2 ? bind_inputs(graph, batch.inputs) : Feeds{};
+}
+
 /// Constants of `from` into the graph of the same names.
 void take_constants(Graph& into, const Graph& from) {
   for (auto& [name, data] : into.constants)
@@ -73,10 +88,53 @@ void take_constants(Graph& into, const Graph& from) {
 
 }  // namespace
 
+TrainOptions published_recipe(TrainOptions train) {
+  train.optimiser = Sgd{};
+  train.learning_rate = kPublishedRate;
+  train.batch = kPublishedBatch;
+  train.decay_all = true;
+  train.schedule = Schedule::CosinePerEpoch;
+  train.warmup_epochs = std::min(kPublishedWarmup, static_cast<double>(train.epochs / 6));
+  train.label_smoothing = kPublishedSmoothing;
+  return train;
+}
+
+std::vector<std::string> departures(const SparsifyOptions& options) {
+  const TrainOptions &train = options.train, published = published_recipe(train);
+  std::vector<std::string> found;
+  const auto differs = [&](bool differs, std::string what) {
+    if (differs) found.push_back(std::move(what));
+  };
+  const auto* sgd = std::get_if<Sgd>(&train.optimiser);
+  const std::int64_t processes = train.collective ? train.collective->size() : 1;
+  differs(!options.from_scratch, "it starts from the weights of the model");
+  differs(!sgd || sgd->momentum != Sgd{}.momentum || sgd->nesterov,
+          "another optimiser than SGD, momentum 0.9");
+  differs(train.learning_rate != published.learning_rate,
+          fmt::format("learning rate {} (0.1)", train.learning_rate));
+  differs(train.batch * processes != published.batch,
+          fmt::format("batches of {} (256)", train.batch * processes));
+  differs(!train.decay_all, "weight decay on weights alone (on everything)");
+  differs(train.schedule != published.schedule, "another schedule than a cosine set once an epoch");
+  differs(train.warmup_epochs != kPublishedWarmup,
+          fmt::format("{} epochs of warm-up (5)", train.warmup_epochs));
+  differs(train.label_smoothing != published.label_smoothing,
+          fmt::format("label smoothing {} (0.1)", train.label_smoothing));
+  differs(options.branch_gamma.value_or(1) != 1, "branches start at another scale than 1");
+  differs(options.spatial_update.value_or(SpatialUpdate::Step) != SpatialUpdate::Step ||
+              options.spatial_margin > 0,
+          "spatial masks are not measured afresh before every step");
+  differs(!options.layers.prune_last, "the classifier stays dense");
+  differs(true, "batch norms are re-estimated before every evaluation");
+  return found;
+}
+
 std::vector<SparseLayer> plan_sparsity(const Graph& model, const SparsifyOptions& options) {
   Graph graph = model;
   adopt_constants(graph);
-  return find_sparse_layers(graph, options.layers);
+  std::vector<SparseLayer> layers = find_sparse_layers(graph, options.layers);
+  if (options.budget) check_budget(layers, options.choose.candidates, *options.budget);
+  return layers;
 }
 
 Sparsified sparsify(const Graph& model, const DatasetPtr& data, const SparsifyOptions& options,
@@ -89,7 +147,9 @@ Sparsified sparsify(const Graph& model, const DatasetPtr& data, const SparsifyOp
   adopt_constants(graph);
   if (options.from_scratch) initialise(graph, options.train.seed);
   std::vector<SparseLayer> layers = find_sparse_layers(graph, options.layers);
+  if (data) require_free_batch(graph, first_samples(graph, data), options.train.device);
   if (options.budget) {
+    check_budget(layers, options.choose.candidates, *options.budget);
     result.sensitivities = measure_sensitivity(graph, layers, data, options.choose, progress);
     choose_patterns(layers, result.sensitivities, *options.budget);
   }
@@ -100,6 +160,9 @@ Sparsified sparsify(const Graph& model, const DatasetPtr& data, const SparsifyOp
           "no channels could be permuted: the layers that make and read them are not tied by simple nodes");
   }
   warn(result.notes, layers, options, data != nullptr);
+  if (options.faithful && options.method == SparsifyMethod::SpRe)
+    result.notes.push_back(
+        fmt::format("faithful, but not in everything: {}", fmt::join(departures(options), "; ")));
 
   std::vector<double> magnitude;
   for (const SparseLayer& layer : layers)
@@ -133,7 +196,9 @@ Sparsified sparsify(const Graph& model, const DatasetPtr& data, const SparsifyOp
     const MaskTraining schedule{.update = options.spatial_update.value_or(
                                     options.faithful ? SpatialUpdate::Step : SpatialUpdate::Epoch),
                                 .margin = options.spatial_margin,
-                                .norm_batches = options.norm_batches};
+                                .norm_batches = options.norm_batches,
+                                .recipe = {{"permuted", options.permute ? "yes" : "no"},
+                                           {"from scratch", options.from_scratch ? "yes" : "no"}}};
     MaskHooks hooks(result.masked, schedule, training);
     TrainResult trained = train(learnt, data, training, progress, &hooks);
     result.history = std::move(trained.history);
@@ -168,7 +233,7 @@ Sparsified sparsify(const Graph& model, const DatasetPtr& data, const SparsifyOp
     one.nonzero = std::count_if(values.begin(), values.end(), [](float v) { return v != 0; });
     one.spatial = spatial_of(learnt.constants.at(layers[i].weight), layers[i]);
     for (const MaskedLayer& masked : result.masked.layers)
-      if (masked.layer.name == layers[i].name && masked.has_branch())
+      if (masked.layer.weight == layers[i].weight && masked.has_branch())
         for (const double bit : learnt.constants.at(masked.spatial_mask).to_doubles())
           one.branch.push_back(bit != 0 ? 1 : 0);
     result.layers.push_back(std::move(one));

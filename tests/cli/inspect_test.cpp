@@ -110,14 +110,20 @@ TEST_F(Inspect, ChecksSparsity) {
     constant = TensorData::from<float>(constant.shape(), std::move(values));
   }
   const std::string sparse = save(graph, "sparse.onnx");
-  const auto bad = run_lithe("inspect " + dense + " --json --check-sparsity 2:4").result();
+  const Outcome outcome = run_lithe("inspect " + dense + " --json --check-sparsity 2:4");
+  EXPECT_EQ(outcome.status, 2);
+  EXPECT_THAT(outcome.err,
+              HasSubstr("19 weights break 2:4, the first is 'layer1.0.conv1.weight' in 144 of 144"));
+  const auto bad = outcome.result();
   EXPECT_EQ(bad.at("pattern"), "2:4");
   EXPECT_EQ(bad.at("violations").size(), 19u);
   EXPECT_EQ(bad.at("violations")[0].at("tensor"), "layer1.0.conv1.weight");
   EXPECT_EQ(bad.at("violations")[0].at("groups"), 8 * 2 * 9);
   EXPECT_EQ(bad.at("violations")[0].at("offending"), 8 * 2 * 9);
   EXPECT_EQ(bad.at("skipped")[0].at("tensor"), "conv1.weight");
-  const auto good = run_lithe("inspect " + sparse + " --json --check-sparsity 2:4").result();
+  const Outcome fine = run_lithe("inspect " + sparse + " --json --check-sparsity 2:4");
+  EXPECT_EQ(fine.status, 0) << fine.err;
+  const auto good = fine.result();
   EXPECT_TRUE(good.at("violations").empty());
   EXPECT_EQ(good.at("checked"), 19);
   EXPECT_THAT(run_lithe("inspect " + dense + " --check-sparsity 2:4").out,

@@ -1,4 +1,7 @@
 #include <gmock/gmock.h>
+#include <unistd.h>
+
+#include <csignal>
 
 #include "cli/lithe.h"
 #include "lithe/graph/onnx.h"
@@ -39,8 +42,10 @@ TEST_F(SparsifyTool, SpReTrainsFoldsAndRunsAnywhere) {
   EXPECT_TRUE(result.contains("file_bytes"));
   int pruned = 0;
   for (const auto& layer : result.at("layers")) {
-    for (const char* key : {"name", "op", "pattern", "weights", "nonzero", "kept_magnitude"})
+    for (const char* key : {"name", "op", "pattern", "weights", "nonzero", "kept_magnitude", "sqnr_db"})
       EXPECT_TRUE(layer.contains(key)) << key;
+    EXPECT_EQ(layer.at("weight_bits"), 32);
+    EXPECT_EQ(layer.at("bytes"), 4 * layer.at("weights").get<int>());
     if (layer.at("pattern").is_null()) continue;
     ++pruned;
     EXPECT_LE(layer.at("nonzero").get<int>() * 2, layer.at("weights").get<int>());
@@ -82,10 +87,78 @@ TEST_F(SparsifyTool, WhatTheUserCanMend) {
   expect_user_error(run_lithe(sparsify + " --method magnitude"), "-o FILE");
   expect_user_error(run_lithe(sparsify + " --exclude nothing --dry-run"), "matches no layer");
   expect_user_error(run_lithe(sparsify + kTrain + " --budget size=2" + to_out_), "is no budget");
-  expect_user_error(run_lithe(sparsify + kTrain + " --resume" + to_out_), "--checkpoints");
-  expect_user_error(run_lithe(sparsify + kTrain + " --lr 1e9 --epochs 2 --threads 1 --quiet" + to_out_), "");
-  expect_user_error(run_lithe("sparsify " + kDigits + " --method magnitude -o " + kDigits), "");
-  EXPECT_TRUE(nothing_written());
+  expect_user_error(run_lithe(sparsify + " --budget size=0.001 --dry-run"), "cannot be met");
+  expect_user_error(run_lithe(sparsify + kTrain + " --lr 1e9 --epochs 2 --threads 1 --quiet" + to_out_),
+                    "lower the learning rate");
+  expect_user_error(run_lithe("sparsify " + kDigits + " --method magnitude -o /nowhere/out.onnx"),
+                    "/nowhere");
+  EXPECT_FALSE(fs::exists(out_));
+}
+
+// Ctrl-C leaves a checkpoint beside the output, from which --resume goes on to the same weights.
+TEST_F(SparsifyTool, LeavesACheckpointWhenInterrupted) {
+  const fs::path log = folder_.path() / "log";
+  const std::string flags = "sparsify " + kDigits + " --data " + kSheet +
+                            ",columns=0:4 --method asp --pattern 1:4 --threads 1 --batch 40 ";
+  write_file(log, "");  // it is read before the program has begun
+  const std::string command = std::string(LITHE_PROGRAM) + " " + flags + "--epochs 100000" + to_out_ + " > " +
+                              log.string() + " 2>&1 & echo $!";
+  FILE* pipe = popen(command.c_str(), "r");
+  int process = 0;
+  ASSERT_EQ(fscanf(pipe, "%d", &process), 1);
+  for (int i = 0; i < 600 && read_text_file(log).find("epoch") == std::string::npos; ++i) usleep(50000);
+  kill(process, SIGINT);
+  for (int i = 0; i < 600 && read_text_file(log).find("lithe: ") == std::string::npos; ++i) usleep(50000);
+  pclose(pipe);
+  const std::string text = read_text_file(log);
+  EXPECT_THAT(text, HasSubstr("--resume goes on from there"));
+  EXPECT_TRUE(fs::exists(out_ + ".checkpoints/last.safetensors")) << text;
+  EXPECT_FALSE(fs::exists(out_));
+  expect_user_error(run_lithe(flags + "--epochs 100000 --resume --pattern-for 'block1.a.conv=2:4'" + to_out_),
+                    "was made with pattern of");
+}
+
+TEST_F(SparsifyTool, InspectHoldsWhatIsRecorded) {
+  ASSERT_EQ(run_lithe("sparsify " + kDigits + " --method magnitude --pattern 2:4" + to_out_).status, 0);
+  const Outcome good = run_lithe("inspect " + out_ + " --check-sparsity 2:4 --json");
+  ASSERT_EQ(good.status, 0) << good.err;
+  EXPECT_FALSE(good.result().at("recorded").empty());
+  EXPECT_TRUE(good.result().at("violations").empty());
+  const Outcome stricter = run_lithe("inspect " + out_ + " --check-sparsity 1:4");
+  EXPECT_EQ(stricter.status, 2);
+  EXPECT_THAT(stricter.err, HasSubstr("break 1:4"));
+
+  Graph graph = read_onnx(out_);
+  const std::string layer = good.result().at("recorded")[0].at("layer"),
+                    weight = good.result().at("recorded")[0].at("weight");
+  TensorData& data = graph.constants.at(weight);
+  data = TensorData::from(data.shape(), std::vector<float>(static_cast<std::size_t>(data.count()), 1.0f));
+  write_onnx(graph, out_);
+  const Outcome broken = run_lithe("inspect " + out_ + " --check-sparsity 2:4");
+  EXPECT_EQ(broken.status, 2);
+  EXPECT_THAT(broken.err, HasSubstr("layer '" + layer + "', recorded as pruned, breaks 2:4"));
+  // Training without masks makes all of them dense, and the file says so no more.
+  const std::string trained = (folder_.path() / "trained.onnx").string();
+  const Outcome train =
+      run_lithe("train " + out_ + " --data " + kSheet + ",columns=0:4 --epochs 1 --threads 1 -o " + trained);
+  ASSERT_EQ(train.status, 0) << train.err;
+  EXPECT_THAT(train.err, HasSubstr("are no longer sparse"));
+  EXPECT_FALSE(read_onnx(trained).header.metadata.contains("lithe.sparsity"));
+}
+
+TEST_F(SparsifyTool, FaithfulSetsTheRecipe) {
+  const Outcome outcome = run_lithe(
+      "sparsify " + kDigits + kTrain +
+      " --faithful --epochs 1 --lr 0.01 --threads 1 --from-scratch --label-smoothing 0 --json" + to_out_);
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  const auto result = outcome.result();
+  EXPECT_EQ(result.at("variant"), "faithful");
+  std::string notes;
+  for (const auto& note : result.at("notes")) notes += note.get<std::string>() + "\n";
+  EXPECT_THAT(notes, HasSubstr("faithful, but not in everything: learning rate 0.01 (0.1)"));
+  EXPECT_THAT(notes, HasSubstr("label smoothing 0 (0.1)"));
+  EXPECT_THAT(notes, testing::Not(HasSubstr("weight decay on weights alone")));
+  EXPECT_THAT(notes, testing::Not(HasSubstr("another schedule")));
 }
 
 TEST_F(SparsifyTool, InspectShowsSpatialSparsity) {

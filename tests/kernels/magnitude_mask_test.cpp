@@ -86,6 +86,18 @@ TEST(SpatialMask, EqualToTheShareIsOff) {
   EXPECT_THAT(mask_of(kept, 2, 4), ElementsAre(0, 1, 0, 0, 0, 0, 0, 1, 0));
 }
 
+// A factor on the whole layer changes nothing; factors on single output channels do.
+TEST(SpatialMask, UnderScaling) {
+  const std::vector<double> weight = golden(true);
+  std::vector<double> whole = weight, rows = weight;
+  for (double& value : whole) value *= 0.0123;
+  for (std::size_t i = 0; i < rows.size(); ++i) rows[i] *= i < 36 ? 50.0 : 1.0;  // the first of four
+  EXPECT_EQ(counts(whole, 2, 4), counts(weight, 2, 4));
+  EXPECT_EQ(mask_of(counts(whole, 1, 4), 1, 4), mask_of(counts(weight, 1, 4), 1, 4));
+  EXPECT_NE(counts(rows, 1, 4), counts(weight, 1, 4));
+  EXPECT_NE(mask_of(counts(rows, 1, 4), 1, 4), mask_of(counts(weight, 1, 4), 1, 4));
+}
+
 TEST(SpatialMask, HysteresisKeepsWhatIsNear) {
   const std::vector<std::int64_t> kept{8, 9, 7, 10, 6, 16, 0, 8, 8};  // share: 8
   std::vector<std::uint8_t> mask{1, 0, 1, 0, 1, 0, 1, 0, 1};

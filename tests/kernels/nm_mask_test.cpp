@@ -39,9 +39,17 @@ TEST(NmMask, TiesKeepTheHigherChannel) {
 TEST(NmMask, GroupsRunAlongTheChannels) {
   const std::vector<double> weight{9, 1, 2, 8, 1, 9, 8, 2, 5, 5.5, 6, 1, 4, 3, 7, 5};
   EXPECT_EQ(mask_text(weight, {1, 4, 4}, 2, 4), "1001011011000011");
-  // The mask of flat memory breaks the pattern at one position.
+  // The mask of flat memory breaks the pattern at one position, (1, 0), where three channels are kept.
   const std::vector<double> flat{9, 0, 0, 8, 0, 9, 8, 0, 0, 5.5, 6, 0, 0, 0, 7, 5};
   EXPECT_EQ(count_nm_violations(flat.data(), {1, 4, 4}, 2, 4), 1);
+  std::vector<int> kept(4);
+  for (std::size_t i = 0; i < flat.size(); ++i) kept[i % 4] += flat[i] != 0 ? 1 : 0;
+  EXPECT_EQ(kept, (std::vector<int>{1, 2, 3, 2}));
+  for (std::size_t position = 0; position < 4; ++position) {
+    std::vector<double> channel;
+    for (std::size_t c = 0; c < 4; ++c) channel.push_back(flat[c * 4 + position]);
+    EXPECT_EQ(count_nm_violations(channel.data(), {1, 4, 1}, 2, 4), position == 2 ? 1 : 0) << position;
+  }
 }
 
 // Golden case G7: the last group of two channels keeps min(N, 2).
@@ -77,13 +85,29 @@ TEST_P(NmMaskOfSize, AgreesWithSorting) {
       EXPECT_EQ(mask, wanted) << n << ":" << m << ", " << channels << " channels";
       for (std::size_t i = 0; i < weight.size(); ++i) weight[i] *= mask[i];
       EXPECT_EQ(count_nm_violations(weight.data(), groups, n, m), 0);
-      // A positive factor on an output channel changes nothing, so folding batch norms cannot.
-      std::vector<std::uint8_t> scaled(weight.size());
-      for (float& value : weight) value *= 0.37f;
-      nm_mask(weight.data(), groups, n, m, scaled.data());
-      nm_mask_reference(weight.data(), groups, n, m, wanted.data());
-      EXPECT_EQ(scaled, wanted);
     }
+}
+
+// A positive factor on an output channel changes no mask, so folding batch norms cannot.
+TEST_P(NmMaskOfSize, FactorsOnOutputChannelsChangeNothing) {
+  const std::int64_t m = GetParam();
+  Rng rng(8, static_cast<std::uint64_t>(m));
+  for (const std::int64_t channels : {m, 3 * m, 2 * m + 1}) {
+    const ChannelGroups groups{5, channels, 4};
+    std::vector<float> weight(static_cast<std::size_t>(groups.count()));
+    for (std::size_t i = 0; i < weight.size(); ++i)  // ties too
+      weight[i] = i % 3 == 0 ? static_cast<float>(static_cast<int>(rng.below(5)) - 2)
+                             : static_cast<float>(rng.normal());
+    std::vector<float> scaled = weight;
+    const float factors[] = {0.37f, 1e-6f, 3e5f, 2.0f, 0.01f};
+    const std::size_t row = weight.size() / 5;
+    for (std::size_t i = 0; i < scaled.size(); ++i) scaled[i] *= factors[i / row];
+    const std::int64_t n = (m + 1) / 2;
+    std::vector<std::uint8_t> before(weight.size()), after(weight.size());
+    nm_mask(weight.data(), groups, n, m, before.data());
+    nm_mask(scaled.data(), groups, n, m, after.data());
+    EXPECT_EQ(after, before) << n << ":" << m << ", " << channels << " channels";
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Groups, NmMaskOfSize, testing::Values(1, 2, 3, 4, 5, 8, 12, 16, 32, 64, 65, 200));

@@ -1,7 +1,10 @@
 #include <gtest/gtest.h>
 
 #include "lithe/base/error.h"
+#include "lithe/base/random.h"
 #include "lithe/engine/executor.h"
+#include "lithe/kernels/nm_mask.h"
+#include "lithe/ops/sparse.h"
 
 namespace lithe {
 namespace {
@@ -94,6 +97,28 @@ TEST(NmPrune, ZerosAreLiteral) {
   run.set_constant("w", row({-1, -2, -3, -4}));
   const at::Tensor pruned = run.run({}).at("p");
   for (int i = 0; i < 2; ++i) EXPECT_FALSE(at::signbit(pruned)[0][i].item<bool>());
+}
+
+// What other devices compute is what the kernel computes, ties and short last groups included.
+TEST(NmPrune, SortingAgreesWithTheKernel) {
+  Rng rng(6);
+  for (const auto& shape :
+       std::vector<std::vector<std::int64_t>>{{3, 16, 2, 2}, {5, 11}, {2, 7, 3}, {4, 130, 1}})
+    for (const auto& [n, m] : std::vector<std::pair<std::int64_t, std::int64_t>>{
+             {2, 4}, {1, 4}, {3, 8}, {1, 16}, {4, 4}, {7, 64}}) {
+      at::Tensor weight = at::empty(shape, at::kDouble);
+      for (std::int64_t i = 0; i < weight.numel(); ++i)
+        weight.data_ptr<double>()[i] = static_cast<double>(static_cast<int>(rng.below(7)) - 3);
+      const ChannelGroups groups{shape[0], shape[1], weight.numel() / (shape[0] * shape[1])};
+      std::vector<std::uint8_t> wanted(static_cast<std::size_t>(weight.numel()));
+      nm_mask(weight.data_ptr<double>(), groups, n, m, wanted.data());
+      const at::Tensor mask = nm_mask_by_sorting(weight, 1, n, m).to(at::kByte);
+      EXPECT_TRUE(at::equal(mask.reshape({-1}), at::tensor(wanted, at::kByte)))
+          << n << ":" << m << " " << shape.size();
+      // Along another axis.
+      const at::Tensor turned = nm_mask_by_sorting(weight.transpose(0, 1).contiguous(), 0, n, m);
+      EXPECT_TRUE(at::equal(turned.transpose(0, 1).to(at::kByte), mask));
+    }
 }
 
 TEST(NmPrune, RefusesWhatMakesNoSense) {

@@ -1,8 +1,12 @@
 #include "lithe/sparsify/choose.h"
 
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
+
+#include <cmath>
+#include <limits>
 
 #include "lithe/base/error.h"
+#include "message_of.h"
 #include "sparsify/helpers.h"
 
 namespace lithe {
@@ -40,6 +44,51 @@ TEST(ChoosePatterns, SparesTheSensitive) {
   chosen = layers;
   EXPECT_THROW(choose_patterns(chosen, harm, {Budget::Of::Weights, 0.3}), Error);  // a third is always dense
   EXPECT_THROW(choose_patterns(chosen, harm, {Budget::Of::Macs, 0.9}), Error);     // not known
+}
+
+TEST(ChoosePatterns, KeepsWhatTheUserNamed) {
+  auto layers = find_sparse_layers(small_net(),
+                                   {.prune_last = true, .pattern_for = {parse_pattern_rule("body.2=2:4")}});
+  const auto harmless = [&](std::int64_t m) {
+    std::vector<Sensitivity> found;
+    for (std::size_t i = 0; i < layers.size(); ++i)
+      if (layers[i].pattern && !layers[i].ruled) found.push_back({i, {1, m}, 0});
+    return found;
+  };
+  const auto all = harmless(8);
+  ASSERT_EQ(all.size(), 3u);  // body.1, point, fc
+  choose_patterns(layers, all, {Budget::Of::Weights, 0.5});
+  EXPECT_EQ(layer_named(layers, "body.2").density(), 0.5);
+  EXPECT_EQ(layer_named(layers, "body.1").density(), 0.125);
+}
+
+TEST(ChoosePatterns, WhatIsNotFiniteComesLast) {
+  std::vector<SparseLayer> layers(2);
+  for (SparseLayer& layer : layers) layer.shape = {10, 16}, layer.pattern = SparsityPattern{};
+  for (const double harm : {std::numeric_limits<double>::quiet_NaN(), HUGE_VAL}) {
+    auto chosen = layers;
+    const std::vector<Sensitivity> found{
+        {0, {2, 4}, harm}, {0, {1, 4}, harm}, {1, {2, 4}, 0.5}, {1, {1, 4}, 3.0}};
+    choose_patterns(chosen, found, {Budget::Of::Weights, 0.63});
+    EXPECT_FALSE(chosen[0].pattern);
+    EXPECT_EQ(chosen[1].density(), 0.25);
+    choose_patterns(chosen = layers, found, {Budget::Of::Weights, 0.5});  // no other way
+    EXPECT_TRUE(chosen[0].pattern);
+  }
+}
+
+TEST(CheckBudget, RefusesBeforeMeasuring) {
+  const auto message = [](const LayerPolicy& policy, const Budget& budget) {
+    return test::message_of([&] {
+      check_budget(find_sparse_layers(small_net(), policy), {{2, 4}, {1, 8}}, budget);
+    });
+  };
+  EXPECT_EQ(message({}, {Budget::Of::Weights, 0.5}), "");
+  EXPECT_THAT(message({}, {Budget::Of::Weights, 0.05}),
+              testing::HasSubstr("a budget of 0.050 cannot be met: the sparsest patterns leave 0.1"));
+  // A layer that the user keeps at 2:4 counts as that.
+  EXPECT_THAT(message({.pattern_for = {parse_pattern_rule("body.2=2:4")}}, {Budget::Of::Weights, 0.2}),
+              testing::HasSubstr("the sparsest patterns leave 0.4"));
 }
 
 TEST(MeasureSensitivity, GrowsWithSparsity) {

@@ -41,10 +41,11 @@ Graph golden_graph() {
 }
 
 /// The same with masks 2:4 and a second branch of V = cos(0.5 n + 0.25).
-MaskedGraph golden_masked() {
+MaskedGraph golden_masked(double decay = 2e-4) {
   const Graph graph = golden_graph();
-  MaskedGraph masked = insert_masks(
-      graph, find_sparse_layers(graph, {.prune_first = true, .prune_last = true}), {.branches = true});
+  MaskedGraph masked =
+      insert_masks(graph, find_sparse_layers(graph, {.prune_first = true, .prune_last = true}),
+                   {.decay = decay, .branches = true});
   Graph& g = masked.graph;
   const MaskedLayer& layer = masked.layers.at(0);
   Numbers v;
@@ -123,6 +124,19 @@ TEST(GoldenFold, SymmetricCodesKeepZeros) {
   EXPECT_EQ((codes != 0).sum().item<std::int64_t>(), 18);
   EXPECT_EQ((k != 0).sum().item<std::int64_t>(), 18);
   EXPECT_TRUE(at::equal(codes.select(1, 1).select(1, 1), at::tensor({-117.0f, 120.0f, 0.0f, 0.0f})));
+}
+
+// Golden case G9, the pair in brackets: without the decay of pruned weights.
+TEST(GoldenStep, GradientWithoutDecay) {
+  MaskedGraph masked = golden_masked(0);
+  Graph& g = masked.graph;
+  Executor run(g, {.training = true});
+  const at::Tensor w = run.constant("w").clone().requires_grad_(true);
+  run.set_constant("w", w);
+  (0.5 * at::relu(run(golden_input(2))).square().mean()).backward();
+  const Numbers wanted{0.0017489337, -0.0448120342, 0.0211459105, 0.0498462336};
+  for (std::int64_t c = 0; c < 4; ++c)
+    EXPECT_NEAR(w.grad()[0][c][1][1].item<double>(), wanted[static_cast<std::size_t>(c)], 1e-8) << c;
 }
 
 // Golden case G9: one step with batch statistics.

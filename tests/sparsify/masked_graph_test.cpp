@@ -2,8 +2,13 @@
 
 #include <gmock/gmock.h>
 
-#include "lithe/base/error.h"
+#include <map>
+
+#include "lithe/base/file.h"
+#include "lithe/graph/onnx.h"
 #include "lithe/sparsify/fold.h"
+#include "lithe/sparsify/verify.h"
+#include "message_of.h"
 #include "sparsify/helpers.h"
 
 namespace lithe {
@@ -59,6 +64,12 @@ TEST(Masks, FoldIsExactForAnyBranch) {
       const at::Tensor x = random_images(4, 8);
       const Graph folded = fold_masks(masked, masked.graph);
       EXPECT_LT(relative(run(folded, x), run(masked.graph, x)), 1e-5);
+      MaskedGraph silent = masked;  // the branches and their norms do something
+      for (const MaskedLayer& layer : masked.layers)
+        if (layer.has_branch())
+          silent.graph.constants.at(layer.branch_weight) = TensorData::from(
+              layer.layer.shape, std::vector<float>(static_cast<std::size_t>(layer.layer.groups.count())));
+      EXPECT_GT(relative(run(silent.graph, x), run(masked.graph, x)), 1e-2);
       EXPECT_LT(fold_difference(masked.graph, folded, small_data(20, 3)).absolute, 1e-5);
       EXPECT_LT(fold_difference(masked.graph, folded, nullptr).absolute, 1e-5);
       check_patterns(folded, masked.layers);
@@ -92,11 +103,12 @@ TEST(Masks, BrokenPatternsAreRefused) {
   const TensorData good = folded.constants.at(name);
   values[static_cast<std::size_t>(std::find(values.begin(), values.end(), 0.0f) - values.begin())] = 1;
   folded.constants[name] = TensorData::from(good.shape(), values);
-  EXPECT_THROW(check_patterns(folded, masked.layers), Error);
+  const auto message = [&] { return test::message_of([&] { check_patterns(folded, masked.layers); }); };
+  EXPECT_THAT(message(), testing::HasSubstr("'body.2.weight' of layer 'body.2' breaks 2:4 in 1 groups"));
   values = good.to_floats();
   *std::find(values.begin(), values.end(), 0.0f) = -0.0f;
   folded.constants[name] = TensorData::from(good.shape(), values);
-  EXPECT_THROW(check_patterns(folded, masked.layers), Error);
+  EXPECT_THAT(message(), testing::HasSubstr("'body.2.weight' of layer 'body.2' holds -0 at element"));
 }
 
 TEST(Masks, SharedWeightsAreMaskedOnce) {
@@ -113,6 +125,98 @@ TEST(Masks, SharedWeightsAreMaskedOnce) {
   EXPECT_FALSE(masked.layers[0].has_branch());
   const at::Tensor x = random_images(2, 1);
   EXPECT_LT(relative(run(fold_masks(masked, masked.graph), x), run(pruned_by_hand(graph, layers), x)), 1e-6);
+}
+
+/// A network of one layer between two of 1x1, with random weights.
+Graph around(const Node& node, const std::vector<std::int64_t>& shape, std::int64_t channels,
+             std::int64_t size) {
+  GraphBuilder net("one", 5);
+  std::string x = net.conv("before", net.input("x", {-1, 3, 6, 6}), {.channels = channels, .kernel = 1});
+  x = net.node(node.op_type, "middle", {x, net.random("middle.weight", shape, 1)}, node.attributes);
+  net.set_channels(x, 6);
+  net.output("y", net.conv("after", x, {.channels = 2, .kernel = 1}), {-1, 2, size, size});
+  return net.finish();
+}
+
+/// Groups of the weight with more than n weights, counted by a rule that the test gives: which group the
+/// element of these indices belongs to.
+template <typename GroupOf>
+std::int64_t crowded(const TensorData& weight, std::int64_t n, GroupOf&& group_of) {
+  std::map<std::vector<std::int64_t>, std::int64_t> kept;
+  const auto values = weight.to_floats();
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    std::vector<std::int64_t> at(weight.shape().size());
+    auto rest = static_cast<std::int64_t>(i);
+    for (std::size_t d = at.size(); d-- > 0; rest /= weight.shape()[d]) at[d] = rest % weight.shape()[d];
+    kept[group_of(at)] += values[i] != 0 ? 1 : 0;
+  }
+  return std::count_if(kept.begin(), kept.end(), [&](const auto& one) { return one.second > n; });
+}
+
+// The weight of a transposed convolution is [in, out / groups, kh, kw]: input channels come first, and each
+// group of the convolution has its own.
+TEST(Masks, TransposedConvolutions) {
+  for (const std::int64_t groups : {1, 2}) {
+    Node node{.op_type = "ConvTranspose"};
+    node.attributes["group"] = groups;
+    const Graph graph = around(node, {8, 6 / groups, 2, 2}, 8, 7);
+    const auto layers = find_sparse_layers(graph, {.pattern = {1, 4}, .include = {"middle"}});
+    ASSERT_TRUE(layer_named(layers, "middle").pattern);
+    for (const MaskMode mode : {MaskMode::Fixed, MaskMode::Refined}) {
+      const MaskedGraph masked = insert_masks(graph, layers, {.mode = mode, .branches = true});
+      EXPECT_FALSE(masked.layers.at(0).has_branch());
+      const at::Tensor x = random_images(2, 3).slice(2, 0, 6).slice(3, 0, 6);
+      const Graph folded = fold_masks(masked, masked.graph);
+      EXPECT_LT(relative(run(folded, x), run(masked.graph, x)), 1e-6);
+      check_patterns(folded, masked.layers);
+      const TensorData& weight = folded.constants.at("middle.weight");
+      const auto by_channel = [](const std::vector<std::int64_t>& at) {
+        return std::vector<std::int64_t>{at[0] / 4, at[1], at[2], at[3]};
+      };
+      EXPECT_EQ(crowded(weight, 1, by_channel), 0);
+      const auto values = weight.to_floats();
+      EXPECT_EQ(std::count_if(values.begin(), values.end(), [](float v) { return v != 0; }) * 4,
+                weight.count());
+      EXPECT_EQ(values, pruned_by_hand(graph, layers).constants.at("middle.weight").to_floats());
+    }
+  }
+}
+
+// Groups of a convolution have their own input channels, axis 1 of the weight.
+TEST(Masks, GroupedConvolutions) {
+  Node node{.op_type = "Conv"};
+  node.attributes["group"] = std::int64_t{2};
+  node.attributes["pads"] = std::vector<std::int64_t>{1, 1, 1, 1};
+  const Graph graph = around(node, {6, 8, 3, 3}, 16, 6);
+  const auto layers = find_sparse_layers(graph, {.pattern = {2, 8}});
+  EXPECT_EQ(layer_named(layers, "middle").groups.channels, 8);
+  const MaskedGraph masked = insert_masks(graph, layers, {});
+  const Graph folded = fold_masks(masked, masked.graph);
+  check_patterns(folded, masked.layers);
+  const auto by_channel = [](const std::vector<std::int64_t>& at) {
+    return std::vector<std::int64_t>{at[0], at[2], at[3]};
+  };
+  EXPECT_EQ(crowded(folded.constants.at("middle.weight"), 2, by_channel), 0);
+  EXPECT_EQ(crowded(graph.constants.at("middle.weight"), 2, by_channel), 6 * 9);
+}
+
+// Short last groups, kept under Ragged::Pad, written to a file and read again.
+TEST(Masks, PaddedGroupsReachTheFile) {
+  const Graph graph = shaken({.channels = 18});  // 18 = 4 * 4 + 2
+  const auto layers = find_sparse_layers(graph, {.pattern = {1, 4}, .ragged = Ragged::Pad});
+  const MaskedGraph masked = insert_masks(graph, layers, {});
+  const TemporaryFolder folder;
+  const Graph folded = fold_masks(masked, masked.graph);
+  check_patterns(folded, masked.layers);
+  write_onnx(folded, folder.path() / "padded.onnx");
+  const Graph read = read_onnx(folder.path() / "padded.onnx");
+  const auto by_channel = [](const std::vector<std::int64_t>& at) {
+    return std::vector<std::int64_t>{at[0], at[1] / 4, at[2], at[3]};
+  };
+  const TensorData& weight = read.constants.at("body.2.weight");
+  EXPECT_EQ(crowded(weight, 1, by_channel), 0);
+  const auto values = weight.to_floats();
+  EXPECT_EQ(std::count_if(values.begin(), values.end(), [](float v) { return v != 0; }), 18 * 9 * 5);
 }
 
 TEST(InsertedNorms, ChangeNothingAndFoldAgain) {
@@ -140,7 +244,11 @@ TEST(InsertedNorms, ChangeNothingAndFoldAgain) {
 
 TEST(Masks, NothingToPrune) {
   const Graph graph = small_net();
-  EXPECT_THROW(insert_masks(graph, find_sparse_layers(graph, {.pattern = {1, 64}}), {}), Error);
+  const auto layers = find_sparse_layers(graph, {.pattern = {1, 64}});
+  EXPECT_THAT(
+      test::message_of([&] { insert_masks(graph, layers, {}); }),
+      testing::HasSubstr("no layer of the model 'small' is pruned ('stem': first layer; 'body.1': 8 input "
+                         "channels are no multiple of 64"));
 }
 
 }  // namespace

@@ -3,12 +3,12 @@
 #include <ATen/Parallel.h>
 #include <gmock/gmock.h>
 
-#include <nlohmann/json.hpp>
-
 #include "lithe/base/error.h"
 #include "lithe/base/file.h"
+#include "lithe/graph/sparsity_record.h"
 #include "lithe/metrics/evaluate.h"
 #include "lithe/quantize/quantize.h"
+#include "message_of.h"
 #include "sparsify/helpers.h"
 
 namespace lithe {
@@ -68,10 +68,13 @@ TEST_F(Sparsify, EveryMethodKeepsThePatternAndLearns) {
     for (const SparsityCheck& check : check_sparsity(result.graph, {1, 4}))
       EXPECT_TRUE(check.violations == 0 || check.tensor == "stem.weight" || check.tensor == "fc.weight")
           << check.tensor;
-    const auto about = nlohmann::json::parse(result.graph.header.metadata.at("lithe.sparsity"));
-    ASSERT_EQ(about.size(), 3u);
-    EXPECT_EQ(about[0].at("pattern"), "1:4");
-    EXPECT_EQ(about[0].at("checksum"), checksum(result.graph.constants.at("body.1.weight")));
+    const auto records = check_sparsity_records(result.graph);
+    ASSERT_EQ(records.size(), 3u);
+    for (const RecordState& state : records) {
+      EXPECT_EQ(format_sparsity(state.record.pattern), "1:4");
+      EXPECT_EQ(state.problem, "");
+      EXPECT_FALSE(state.changed);
+    }
   }
 }
 
@@ -198,6 +201,9 @@ TEST_F(Sparsify, QuantisationKeepsThePattern) {
       EXPECT_GE(check.zeros, 0.5);
     }
     EXPECT_EQ(checked, 3) << bits << " bits";
+    const auto records = check_sparsity_records(quantized.graph);  // the model still says what was pruned
+    EXPECT_EQ(records.size(), 3u);
+    for (const RecordState& state : records) EXPECT_EQ(state.problem, "") << state.record.layer;
     EXPECT_GT(top1(quantized.graph, held_out_), top1(sparse.graph, held_out_) - (bits == 8 ? 0.05 : 0.3));
   }
 }
@@ -225,6 +231,36 @@ TEST_F(Sparsify, WhatTheUserCanMend) {
   options = options_for(SparsifyMethod::SrSte);
   options.budget = parse_budget("size=0.01");
   EXPECT_THAT(error(small_data(32, 1), options), HasSubstr("cannot be met"));
+}
+
+// Node names are for people: two layers of one name, as some exporters write them, stay apart.
+TEST_F(Sparsify, LayersOfOneName) {
+  Graph graph = trained();
+  for (Node& node : graph.nodes)
+    if (node.name == "body.2") node.name = "body.1";
+  SparsifyOptions options = options_for(SparsifyMethod::SpRe, {1, 4});
+  const Sparsified named = sparsify(trained(), data_, options, progress_),
+                   nameless = sparsify(graph, data_, options, progress_);
+  for (const auto& [name, data] : named.graph.constants)
+    if (name.ends_with(".weight"))
+      EXPECT_TRUE(std::ranges::equal(data.bytes(), nameless.graph.constants.at(name).bytes())) << name;
+  for (std::size_t i = 0; i < named.layers.size(); ++i)
+    EXPECT_EQ(named.layers[i].branch, nameless.layers[i].branch);
+  for (const RecordState& state : check_sparsity_records(nameless.graph)) EXPECT_EQ(state.problem, "");
+}
+
+TEST_F(Sparsify, SaysThatABatchIsBakedIn) {
+  GraphBuilder net("tokens", 1);
+  const std::string x = net.flatten("flat", net.input("image", {-1, 3, 8, 8}));
+  const std::string token =
+      net.node("Expand", "expand", {net.random("token", {1, 8}, 1), net.ints("shape", {1, 8})});
+  const std::string y =
+      net.gemm("fc1", net.node("Concat", "join", {token, x}, {{"axis", std::int64_t{1}}}), 200, 16);
+  net.output("logits", net.gemm("fc3", net.gemm("fc2", y, 16, 16), 16, 4), {-1, 4});
+  const Graph graph = net.finish();
+  for (const SparsifyMethod method : {SparsifyMethod::Magnitude, SparsifyMethod::SrSte})
+    EXPECT_THAT(test::message_of([&] { sparsify(graph, data_, options_for(method), progress_); }),
+                HasSubstr("'tokens' runs one sample at a time, not 2"));
 }
 
 TEST_F(Sparsify, DataSmallerThanABatch) {
