@@ -2,6 +2,7 @@
 
 #include <array>
 
+#include "cli/validators.h"
 #include "lithe/base/error.h"
 
 namespace lithe::cli {
@@ -22,22 +23,24 @@ void ReconstructFlags::add_to(CLI::App& verb) {
   choice("--preset", effort, "how long to learn: fast (500 steps a unit), balanced (2000) or paper (20000)",
          {"fast", "balanced", "paper"})
       ->capture_default_str();
-  number("--steps", steps, "steps for each unit; learning rates follow")->check(CLI::PositiveNumber);
+  number("--steps", steps, "steps for each unit; learning rates follow")->check(at_least(1));
   number("--learn-batch", batch, "samples in a step (default: 32; mrecg with --preset paper: 256)")
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
   choice("--draw", draw, "samples of a step: distinct, any (with replacement) or batches (cut once)",
          {"distinct", "any", "batches"});
-  number("--rounding-rate", rounding_rate, "learning rate of the roundings")->check(CLI::PositiveNumber);
-  number("--scale-rate", scale_rate, "learning rate of the activation scales")->check(CLI::PositiveNumber);
+  number("--rounding-rate", rounding_rate, "learning rate of the roundings")->check(positive());
+  number("--scale-rate", scale_rate, "learning rate of the activation scales")->check(positive());
   number("--rounding-weight", rounding_weight,
          "weight of what makes roundings decide (default: 0.01; with depthwise convolutions 0.1)")
-      ->check(CLI::PositiveNumber);
+      ->check(positive());
   number("--keep", keep, "share of activations that are quantised in a step (qdrop: 0.5; 1: all)")
-      ->check(CLI::Range(0.0, 1.0));
+      ->check(in_range(0.0, 1.0));
   choice("--scales", scales, "activation scales: joint with the roundings, separate (after them) or off",
          {"joint", "separate", "off"});
   choice("--fisher", fisher, "weigh outputs by the gradient of the network's loss: none, diagonal or full",
          {"none", "diagonal", "full"});
+  number("--polish", polish_steps, "then learn the whole network at once for so many steps (default: 0)")
+      ->check(CLI::NonNegativeNumber);
   verb.add_flag("--learn-weight-scales", learn_weight_scales, "also learn the scales of the weights")
       ->group(kGroup);
   verb.add_flag("--round-8bit", round_eight_bits, "also learn the rounding of 8-bit weights")->group(kGroup);
@@ -46,24 +49,22 @@ void ReconstructFlags::add_to(CLI::App& verb) {
                   "units to learn together: none, topk, drop (default of mrecg), stage, a list such as "
                   "2-3,7-8-9, or resnet18, resnet50, mobilenet_v2, regnetx_600m as published")
       ->group(kGroup);
-  number("--merges", merges, "pairs of units to merge at most (topk, drop, stage)")
-      ->check(CLI::NonNegativeNumber);
+  number("--merges", merges, "pairs of units to merge at most (topk, drop, stage)")->check(at_least(0));
   number("--max-group", max_group, "units in a group at most")
-      ->check(CLI::Range(1, 1000))
+      ->check(in_range(1, 1000))
       ->capture_default_str();
-  number("--merge-penalty", penalty, "of topk: lambda on the number of merges")
-      ->check(CLI::NonNegativeNumber);
+  number("--merge-penalty", penalty, "of topk: lambda on the number of merges")->check(at_least(0));
   verb.add_flag("--extend-groups", extend_backwards, "of drop: also take in the unit in front of each group")
       ->group(kGroup);
   choice("--capacity", capacity,
          "what units are compared by: loss (measured first; default) or modcap (weights, bits, strides)",
          {"loss", "modcap"});
   number("--modcap-stride-factor", stride_factor, "how much larger a layer of stride 2 counts")
-      ->check(CLI::PositiveNumber)
+      ->check(positive())
       ->capture_default_str();
   number("--survey-steps", survey_steps,
          "steps a unit of the run that measures losses (0: as many as --steps; default: a fifth, paper: all)")
-      ->check(CLI::NonNegativeNumber);
+      ->check(at_least(0));
   verb.add_flag("--half-caches", half_caches, "keep cached values in 16 bits")->group(kGroup);
   verb.add_option(
           "--checkpoints", checkpoints,
@@ -117,6 +118,7 @@ ReconstructOptions reconstruct_options_of(const ReconstructFlags& flags, Reconst
                      : flags.fisher == "full"   ? Fisher::Full
                                                 : Fisher::None;
   options.learn_weight_scales = flags.learn_weight_scales;
+  options.polish_steps = flags.polish_steps;
   options.round_eight_bits = options.round_eight_bits || flags.round_eight_bits;
   options.half_caches = flags.half_caches;
   options.stride_factor = flags.stride_factor;

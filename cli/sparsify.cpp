@@ -250,13 +250,13 @@ void add_learning_flags(CLI::App& verb, SparsifyFlags& flags) {
   verb.add_flag("--from-scratch", flags.from_scratch,
                 "draw all weights anew instead of starting from the model's");
   verb.add_option("--distil", flags.distil, "weight of the dense model as teacher, 0 to 1")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(in_range(0.0, 1.0))
       ->capture_default_str();
   verb.add_option("--temperature", flags.temperature, "of the distillation")
-      ->check(CLI::PositiveNumber)
+      ->check(positive())
       ->capture_default_str();
   verb.add_option("--norm-batches", flags.norm_batches, "batches to re-estimate batch norms on")
-      ->check(CLI::Range(1, 100000))
+      ->check(in_range(1, 100000))
       ->capture_default_str();
 }
 

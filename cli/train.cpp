@@ -200,14 +200,14 @@ void add_train(CLI::App& app) {
       ->check(in_range(1, 16));
   verb->add_option("--time-budget", flags->recipe.options.time_budget,
                    "seconds after which training stops, with a checkpoint")
-      ->check(CLI::NonNegativeNumber);
+      ->check(at_least(0));
   Distillation& distillation = flags->recipe.options.distillation;
   verb->add_option("--teacher", flags->teacher, "an ONNX model to learn from besides");
   verb->add_option("--distil", distillation.weight, "weight of the teacher, 0 to 1")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(in_range(0.0, 1.0))
       ->capture_default_str();
   verb->add_option("--temperature", distillation.temperature, "of the distillation")
-      ->check(CLI::PositiveNumber)
+      ->check(positive())
       ->capture_default_str();
   verb->add_option("--freeze", flags->frozen, "name of a constant that does not learn; repeatable");
   add_training_flags(*verb, flags->recipe, "0.1, or 0.001 for adamw");

@@ -2,6 +2,7 @@
 
 #include <sstream>
 
+#include "cli/validators.h"
 #include "lithe/base/error.h"
 
 namespace lithe::cli {
@@ -43,32 +44,30 @@ class Group {
 void add_recipe(CLI::App& verb, RecipeFlags& flags, const std::string& rates) {
   TrainOptions& options = flags.options;
   Group group(verb, "Recipe");
-  group.add("--epochs", options.epochs, "passes over the data")->check(CLI::Range(1, 1000000));
-  group.add("--batch", options.batch, "samples in a step (of one process)")->check(CLI::Range(1, 1 << 20));
+  group.add("--epochs", options.epochs, "passes over the data")->check(in_range(1, 1000000));
+  group.add("--batch", options.batch, "samples in a step (of one process)")->check(in_range(1, 1 << 20));
   group.add("--optimiser,--optimizer", flags.optimiser, "sgd or adamw")
       ->check(CLI::IsMember({"sgd", "adamw"}));
   verb.add_option("--lr,--learning-rate", flags.learning_rate,
                   "highest learning rate (default: " + rates + ")")
       ->group("Recipe")
-      ->check(CLI::PositiveNumber);
-  group.add("--momentum", flags.momentum, "of sgd")->check(CLI::Range(0.0, 0.9999));
+      ->check(positive());
+  group.add("--momentum", flags.momentum, "of sgd")->check(in_range(0.0, 0.9999));
   group.add_flag("--nesterov", flags.nesterov, "Nesterov's momentum");
-  group.add("--warmup", options.warmup_epochs, "epochs of rising learning rate")
-      ->check(CLI::NonNegativeNumber);
+  group.add("--warmup", options.warmup_epochs, "epochs of rising learning rate")->check(at_least(0));
   group.add("--schedule", flags.schedule, "cosine (by step), cosine-epoch, constant or step")
       ->check(CLI::IsMember({"cosine", "cosine-epoch", "constant", "step"}));
   group.add("--step-epochs", flags.step_epochs,
             "epochs at which --schedule step lowers the rate to a tenth, for example 30,45");
-  group.add("--weight-decay", options.weight_decay, "of the weights")->check(CLI::Range(0.0, 0.9999));
+  group.add("--weight-decay", options.weight_decay, "of the weights")->check(in_range(0.0, 0.9999));
   group.add_flag("--decay-all", options.decay_all, "also of norms, biases and embeddings");
   group.add("--label-smoothing", options.label_smoothing, "share of the label spread over all classes")
-      ->check(CLI::Range(0.0, 0.99));
-  group.add("--clip-norm", options.clip_norm, "bound of the gradients' norm; 0: none")
-      ->check(CLI::NonNegativeNumber);
+      ->check(in_range(0.0, 0.99));
+  group.add("--clip-norm", options.clip_norm, "bound of the gradients' norm; 0: none")->check(at_least(0));
   group
       .add("--ema", options.ema_decay,
            "decay of a running average of the weights, which is scored and kept; 0: off")
-      ->check(CLI::Range(0.0, 0.999999));
+      ->check(in_range(0.0, 0.999999));
   group.add("--loss", flags.loss, "auto, cross-entropy or l1")
       ->check(CLI::IsMember({"auto", "cross-entropy", "l1"}));
 }
@@ -77,18 +76,18 @@ void add_augmentation(CLI::App& verb, Augmentation& how) {
   Group group(verb, "Augmentation");
   group.add_flag("--flip", how.flip, "mirror images at random");
   group.add("--padded-crop", how.padded_crop, "shift by up to so many pixels over a black border")
-      ->check(CLI::Range(0, 256));
+      ->check(in_range(0, 256));
   group.add_flag("--random-resized-crop", how.random_resized_crop,
                  "take a random part, resized to the whole");
   group.add("--least-area", how.least_area, "of that part, as a share of the image")
-      ->check(CLI::Range(0.001, 1.0));
+      ->check(in_range(0.001, 1.0));
   group
       .add("--colour-jitter", how.colour_jitter,
            "change brightness, contrast and saturation by up to this share")
-      ->check(CLI::Range(0.0, 0.99));
-  group.add("--mixup", how.mixup_alpha, "alpha of mixup; 0: off")->check(CLI::Range(0.0, 100.0));
+      ->check(in_range(0.0, 0.99));
+  group.add("--mixup", how.mixup_alpha, "alpha of mixup; 0: off")->check(in_range(0.0, 100.0));
   group.add("--patch", how.patch, "side of the patches of image pairs; 0: whole images")
-      ->check(CLI::Range(0, 65536));
+      ->check(in_range(0, 65536));
 }
 
 }  // namespace
@@ -100,14 +99,14 @@ void add_training_flags(CLI::App& verb, RecipeFlags& flags, const std::string& r
   group
       .add("--val-share,--validation-share", flags.options.validation_share,
            "share of --data, chosen by --seed, that is held out and chooses the best epoch")
-      ->check(CLI::Range(0.0, 0.9));
+      ->check(in_range(0.0, 0.9));
   group.add("--evaluate-every", flags.options.evaluate_every, "epochs between evaluations")
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
   verb.add_option("--checkpoints", flags.checkpoints,
                   "folder for checkpoints (default: beside the output, removed at the end)")
       ->group("Course");
   group.add("--checkpoint-every", flags.options.checkpoint_every, "epochs between checkpoints")
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
 }
 
 TrainOptions training_options(const RecipeFlags& flags, const Invocation& call, at::Device device,
