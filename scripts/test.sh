@@ -13,6 +13,10 @@ cmake --preset release -DLITHE_BUILD_EXAMPLES=ON -DLITHE_BUILD_BENCH=ON > /dev/n
 cmake --build --preset release --parallel "$(nproc)"
 echo "== tests"
 LITHE_REQUIRE_ORT=1 ctest --preset release
+echo "== the sparsity bench runs (half a minute)"
+results=$(mktemp -d)
+build/release/bin/bench/sparsity_table --tier smoke --results "$results/smoke.jsonl" > "$results/log" || { cat "$results/log"; exit 1; }
+rm -r "$results"
 echo "== installing and building a program against the installed library"
 scripts/test_install.sh build/release
 if [[ "${1:-}" != "--quick" ]]; then
