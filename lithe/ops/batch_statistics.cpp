@@ -37,14 +37,17 @@ class SharedBatchNorm : public torch::autograd::Function<SharedBatchNorm> {
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const variable_list saved = context->get_saved_variables();
     const at::Tensor &x = saved[0], &scale = saved[1], &mean = saved[2], &inverse_std = saved[3];
-    auto* collective = reinterpret_cast<Collective*>(context->saved_data["collective"].toInt());
+    // An autograd context holds numbers and tensors.
+    auto* collective = reinterpret_cast<Collective*>(  // NOLINT(performance-no-int-to-ptr)
+        context->saved_data["collective"].toInt());
     const at::Tensor& dy = gradients[0];
     const auto axes = other_axes(x.dim());
     const at::Tensor normed = (x - by_channel(mean, x.dim())) * by_channel(inverse_std, x.dim());
     const at::Tensor bias_gradient = dy.sum(axes), scale_gradient = (dy * normed).sum(axes);
     at::Tensor sums = at::cat({bias_gradient, scale_gradient});
     collective->sum(sums);
-    sums.div_(static_cast<double>(x.numel() / x.size(1) * collective->size()));
+    const std::int64_t positions = x.numel() / x.size(1) * collective->size();
+    sums.div_(static_cast<double>(positions));
     const auto means = sums.chunk(2);
     const at::Tensor dx = (dy - by_channel(means[0], x.dim()) - normed * by_channel(means[1], x.dim())) *
                           by_channel(scale * inverse_std, x.dim());
