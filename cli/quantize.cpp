@@ -30,7 +30,7 @@ struct QuantizeFlags {
   const CLI::App* verb = nullptr;
   std::string calib, data, method = "mse", weight_bits = "8", activation_bits = "8", first_last = "8",
                            target = "ort", profile, placement, reduce_range = "auto", weight_scheme,
-                           activation_scheme, search = "shrink", sweep;
+                           activation_scheme, search = "shrink", sweep, vit;
   std::vector<std::string> exclude, bits_for, shapes;
   std::int64_t calib_samples = 0, batch = 32, opset = 0, bias_samples = 128;
   double percentile = 99.99, momentum = 0;
@@ -86,6 +86,7 @@ QuantizeOptions options_of(const QuantizeFlags& flags, int threads, at::Device d
   }
   options.percentile = flags.percentile;
   options.momentum = flags.momentum;
+  if (!flags.vit.empty()) options.reparameterise_norms = flags.vit == "reparameterise";
   options.equalize = flags.equalize;
   options.correct_bias = flags.correct_bias;
   options.bias_samples = flags.bias_samples;
@@ -351,6 +352,10 @@ void add_quantize(CLI::App& app) {
   verb->add_option("--momentum", flags->momentum,
                    "average min-max ranges over batches instead of uniting them, for example 0.9")
       ->check(in_range(0.0, 0.999999));
+  verb->add_option("--vit", flags->vit,
+                   "layer norms of transformers: reparameterise (one range for all channels; default below 8 "
+                   "bits) or plain")
+      ->check(CLI::IsMember({"reparameterise", "plain"}));
   verb->add_flag("--equalize", flags->equalize, "cross-layer equalisation of weight ranges first");
   verb->add_flag("--correct-bias", flags->correct_bias,
                  "correct the mean of every layer's output through its bias");

@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <map>
+#include <set>
 
 #include "lithe/base/error.h"
+#include "lithe/graph/onnx.h"
 #include "lithe/ops/registry.h"
 #include "lithe/quantize/batches.h"
 #include "lithe/quantize/bias_correction.h"
@@ -14,6 +17,7 @@
 #include "lithe/quantize/fidelity.h"
 #include "lithe/quantize/fold_batch_norm.h"
 #include "lithe/quantize/prepare.h"
+#include "lithe/quantize/reparameterise.h"
 #include "lithe/quantize/upgrade_opset.h"
 
 namespace lithe {
@@ -71,6 +75,9 @@ void check(const QuantizeOptions& options) {
     fail("--momentum {}: give 0 (off) or a number below 1", options.momentum);
   if (options.momentum > 0 && options.method != QuantizeMethod::MinMax)
     fail("--momentum averages min-max ranges; choose --method minmax or leave it out");
+  if (options.budget && options.weight_bits == kFloatBits)
+    fail("a budget chooses the bits of weights, which cannot be off then");
+  if (options.budget && options.budget_bits.empty()) fail("there are no numbers of bits to choose from");
 }
 
 RangeMethod range_method(QuantizeMethod method) {
@@ -187,8 +194,11 @@ void note_containers(const Groundwork& ground, Target target, std::vector<std::s
                     narrow, static_cast<double>(saved) / 1e3));
 }
 
+/// Sees everything but the weights before their bits are final.
+using ChooseBits = std::function<void(Groundwork&)>;
+
 Groundwork lay_ground(const Graph& model, const DatasetPtr& data, const QuantizeOptions& options,
-                      std::vector<std::string>& notes) {
+                      std::vector<std::string>& notes, const ChooseBits& choose = {}) {
   Groundwork ground{.graph = prepare_for_quantization(model, data, options, notes)};
   ground.layers = find_layers(ground.graph, &notes);
   if (ground.layers.empty())
@@ -200,10 +210,98 @@ Groundwork lay_ground(const Graph& model, const DatasetPtr& data, const Quantize
   const bool eight_only = ground.settings.profile == Profile::Int8 && options.activation_bits != kFloatBits;
   ground.points = place_activations(ground.graph, ground.layers, ground.settings.placement, options.target,
                                     eight_only ? 8 : options.activation_bits);
+  if (choose) choose(ground);
   ground.weights = assign_weights(ground.layers, ground.settings.reduce_range);
   note_reduced(ground, notes);
   note_containers(ground, options.target, notes);
   return ground;
+}
+
+/// With a budget the layers start with the most bits.
+QuantizeOptions widest(QuantizeOptions options) {
+  if (options.budget)
+    options.weight_bits = *std::max_element(options.budget_bits.begin(), options.budget_bits.end());
+  return options;
+}
+
+/// ONNX Runtime rounds a float bias of a quantised layer to int32 by itself, and moves codes by it: what is
+/// exact must say so in the file. TensorRT wants biases in float.
+ExportOptions export_options_for(const QuantizeOptions& options, const Settings& settings) {
+  return {.integer_bias = options.target == Target::OnnxRuntime ||
+                          (settings.profile == Profile::Int8 && options.target == Target::OpenVino),
+          .nibbles = takes_nibbles(options.target)};
+}
+
+/// Bytes of the file that do not hang on the bits of weights: those of a trial, less its constants.
+std::int64_t structure_bytes(const Groundwork& ground, const QuantizeOptions& options) {
+  constexpr std::int64_t kMetadata = 1024;  // what a caller may write into the file, as preprocessing
+  const ExportOptions exporting = export_options_for(options, ground.settings);
+  QdqPlan plan{.layers = ground.layers,
+               .weights = quantize_weights(ground.graph, ground.layers,
+                                           {.method = RangeMethod::MinMax,
+                                            .scheme = ground.settings.weight_scheme,
+                                            .reduce_range = ground.settings.reduce_range})};
+  const bool symmetric = ground.settings.activation_scheme == Scheme::Symmetric;
+  for (const ActivationPoint& point : ground.points)
+    plan.activations.push_back(
+        {.value = point.value,
+         .bits = point.bits,
+         .quantizer = {.scale = at::ones({}),
+                       .zero_point = at::zeros({}),
+                       .codes = symmetric ? symmetric_codes(point.bits, false) : asymmetric_codes(point.bits)},
+         .is_signed = symmetric,
+         .group = point.group});
+  std::vector<std::string> unsaid;
+  if (exporting.integer_bias) guard_biases(ground.graph, plan, unsaid);
+  auto bytes = static_cast<std::int64_t>(serialize_onnx(export_qdq(ground.graph, plan, exporting)).size());
+  std::set<std::string> weights;
+  for (const QuantizedWeight& weight : plan.weights) {
+    weights.insert(weight.constant);
+    bytes -= stored_bytes(weight.bits, ground.graph.constants.at(weight.constant).count(),
+                          scales_of(ground.layers[weight.layers.front()]), ground.graph.opset(),
+                          exporting.nibbles);
+  }
+  for (const auto& [name, data] : ground.graph.constants)
+    if (!weights.contains(name)) bytes -= static_cast<std::int64_t>(data.bytes().size());
+  return bytes + kMetadata;
+}
+
+/// How the bits of weights are chosen. Fixed are the layers whose bits do not follow the general ones.
+MixedPrecisionOptions precision_options(const Graph& model, const Groundwork& ground,
+                                        const QuantizeOptions& options) {
+  const auto bits_from = [&](int general) {
+    std::vector<Layer> layers = ground.layers;
+    assign_bits(layers, general, options.activation_bits, options.first_last, options.bits_for,
+                options.exclude);
+    return layers;
+  };
+  const std::vector<Layer> few = bits_from(2), many = bits_from(8);
+  std::set<std::size_t> free;
+  for (std::size_t i = 0; i < few.size(); ++i)
+    if (few[i].weight_bits != many[i].weight_bits) free.insert(few[i].node);
+  const bool nibbles = takes_nibbles(options.target);
+  const std::int64_t opset = ground.graph.opset();
+  MixedPrecisionOptions result{
+      .budget = *options.budget,
+      .sensitivity = {.bits = options.budget_bits,
+                      .weights = {.method = range_method(options.method),
+                                  .search = options.search,
+                                  .scheme = ground.settings.weight_scheme,
+                                  .reduce_range = ground.settings.reduce_range},
+                      .batch = options.batch,
+                      .threads = options.threads,
+                      .device = options.device},
+      .fixed = [free](const Layer& layer) { return !free.contains(layer.node); },
+      .bytes = [opset, nibbles](int bits, std::int64_t elements,
+                                std::int64_t scales) { return stored_bytes(bits, elements, scales, opset, nibbles); }};
+  // Of 8 bits only 7 are used there, and 7 bits may have zero-points.
+  std::vector<int>& bits = result.sensitivity.bits;
+  if (ground.settings.reduce_range == ReduceRange::All && bits.size() > 1) std::erase(bits, 8);
+  if (options.budget->kind == BitBudget::Kind::MeanBits) return result;
+  result.structure_bytes = structure_bytes(ground, options);
+  result.float_bytes = static_cast<std::int64_t>(serialize_onnx(model).size());
+  if (nibbles && opset < 21) result.remedy = ", or store weights of up to 4 bits in 4 with --opset 21";
+  return result;
 }
 
 /// The layers as the file will hold them.
@@ -301,6 +399,14 @@ Graph prepare_for_quantization(const Graph& model, const DatasetPtr& calibration
     notes.push_back(fmt::format("{} nodes were folded into the layers before them", folds.folded));
   notes.insert(notes.end(), folds.left.begin(), folds.left.end());
   guard.check(graph, "batch-norm folding", 1e-4);
+  if (calibration && options.reparameterise_norms.value_or(options.activation_bits < 8)) {
+    const int norms = reparameterise_norms(
+        graph, calibration, {.batch = options.batch, .threads = options.threads, .device = options.device});
+    if (norms > 0)
+      notes.push_back(
+          fmt::format("{} layer norms give all channels one range; the layers behind them undo it", norms));
+    guard.check(graph, "reparameterisation of layer norms", 1e-3);
+  }
   if (options.equalize) {
     const EqualizationReport report = equalize(graph);
     notes.push_back(report.pairs == 0
@@ -317,7 +423,7 @@ Graph prepare_for_quantization(const Graph& model, const DatasetPtr& calibration
 }
 
 bool needs_calibration(const QuantizeOptions& options) {
-  return options.correct_bias || options.reconstruct || options.activation_bits != kFloatBits ||
+  return options.correct_bias || options.reconstruct || options.budget || options.activation_bits != kFloatBits ||
          std::any_of(options.bits_for.begin(), options.bits_for.end(), [](const BitsRule& rule) {
            return rule.activation_bits != 0 && rule.activation_bits != kFloatBits;
          });
@@ -327,7 +433,11 @@ QuantizationPlan plan_quantization(const Graph& model, const QuantizeOptions& op
   check(options);
   const at::NoGradGuard no_grad;
   QuantizationPlan plan;
-  Groundwork ground = lay_ground(model, nullptr, options, plan.notes);
+  Groundwork ground = lay_ground(model, nullptr, widest(options), plan.notes, [&](const Groundwork& laid) {
+    if (!options.budget) return;
+    check_budget(laid.graph, laid.layers, precision_options(model, laid, options));
+    plan.notes.push_back("the bits of weights under the budget are chosen on data; the most are shown here");
+  });
   plan.layers = describe_layers(ground, options.target);
   plan.profile = ground.settings.profile;
   plan.placement = ground.settings.placement;
@@ -343,12 +453,16 @@ Quantized quantize(const Graph& model, const DatasetPtr& calibration, const Quan
   if (!has_data && (calibration || needs_calibration(wanted))) fail("the calibration data hold no sample");
   const at::NoGradGuard no_grad;
   Quantized result;
-  QuantizeOptions options = wanted;
+  QuantizeOptions options = widest(wanted);
   if (has_data) options.batch = usable_batch(model, calibration, wanted.batch);
   result.batch = options.batch;
   if (options.batch != wanted.batch)
     result.notes.push_back("the model runs single samples only, although it declares its batch free");
-  Groundwork ground = lay_ground(model, calibration, options, result.notes);
+  Groundwork ground = lay_ground(model, calibration, options, result.notes, [&](Groundwork& laid) {
+    if (!options.budget) return;
+    result.precision = choose_precision(laid.graph, laid.layers, calibration,
+                                        precision_options(model, laid, options), progress);
+  });
   const Settings& settings = ground.settings;
   result.profile = settings.profile;
   result.placement = settings.placement;
@@ -406,13 +520,8 @@ Quantized quantize(const Graph& model, const DatasetPtr& calibration, const Quan
     ground.layers = plan.layers;
     result.notes.push_back(fmt::format("the biases of {} layers were corrected", corrected));
   }
-  // ONNX Runtime rounds a float bias of a quantised layer to int32 by itself, and moves codes by it: what is
-  // exact must say so in the file.
-  // TensorRT wants biases in float.
-  const bool integer_bias = options.target == Target::OnnxRuntime ||
-                            (settings.profile == Profile::Int8 && options.target == Target::OpenVino);
-  const ExportOptions export_options{.integer_bias = integer_bias, .nibbles = takes_nibbles(options.target)};
-  if (integer_bias) guard_biases(ground.graph, plan, result.notes);
+  const ExportOptions export_options = export_options_for(options, settings);
+  if (export_options.integer_bias) guard_biases(ground.graph, plan, result.notes);
   result.graph = export_qdq(ground.graph, plan, export_options);
 
   result.layers = describe_layers(ground, options.target);
@@ -450,7 +559,7 @@ Quantized quantize(const Graph& model, const DatasetPtr& calibration, const Quan
     ground.layers = uncorrected;
     const auto sqnr_of = [&](QdqPlan other) {
       std::vector<std::string> unsaid;
-      if (integer_bias) guard_biases(ground.graph, other, unsaid);
+      if (export_options.integer_bias) guard_biases(ground.graph, other, unsaid);
       const Graph simple = export_qdq(ground.graph, other, export_options);
       return measure_sqnr(result.reference, simple, {logits}, calibration, measured, progress).at(logits);
     };

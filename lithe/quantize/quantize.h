@@ -18,6 +18,7 @@
 #include "lithe/data/dataset.h"
 #include "lithe/graph/graph.h"
 #include "lithe/quantize/layers.h"
+#include "lithe/quantize/mixed_precision.h"
 #include "lithe/quantize/placement.h"
 #include "lithe/quantize/quantizer.h"
 #include "lithe/quantize/reconstruct.h"
@@ -41,6 +42,11 @@ struct QuantizeOptions {
   std::vector<BitsRule> bits_for;    // later ones win
   std::vector<std::string> exclude;  // patterns of layers that stay in float
 
+  /// Chooses the weight bits of every layer that would have `weight_bits` (those of `first_last` and
+  /// `bits_for` keep theirs) from measured sensitivities. A size is that of the exported file.
+  std::optional<BitBudget> budget;
+  std::vector<int> budget_bits{2, 3, 4, 5, 6, 7, 8};  // to choose from
+
   Target target = Target::OnnxRuntime;
   std::optional<Profile> profile;           // default: Int8 if all activations have 8 bits, else Exact
   std::optional<PlacementStyle> placement;  // default: Deploy for Int8, Academic for Exact
@@ -54,6 +60,9 @@ struct QuantizeOptions {
   double percentile = 99.99;                // of QuantizeMethod::Percentile
   double momentum = 0;                      // min-max ranges averaged over batches; 0: their union
 
+  /// Layer norms in front of matrix products: one range for all channels (reparameterise.h). Nothing: where
+  /// activations have fewer than 8 bits and data are given.
+  std::optional<bool> reparameterise_norms;
   bool equalize = false;
   bool correct_bias = false;
   std::int64_t bias_samples = 128;
@@ -94,6 +103,7 @@ struct Quantized {
   std::optional<double> minmax_sqnr_db;   // the same with min-max ranges, where another method was asked for
   std::optional<double> nearest_sqnr_db;  // the same before anything was learnt
   std::optional<Reconstruction> reconstruction;  // where it was asked for
+  std::optional<MixedPrecision> precision;       // likewise: what the budget was spent on
   Profile profile = Profile::Exact;
   PlacementStyle placement = PlacementStyle::Academic;
   ReduceRange reduce_range = ReduceRange::Off;
@@ -102,7 +112,7 @@ struct Quantized {
   std::vector<std::string> notes;  // what was done or left undone and why, one line each
 };
 
-/// Whether `quantize` must see data: to observe activations, or to correct biases.
+/// Whether `quantize` must see data: to observe activations, to learn, to correct biases or to choose bits.
 bool needs_calibration(const QuantizeOptions& options);
 
 /// Quantises `model`. Where nothing needs calibration, the data may be null; those given then only serve to

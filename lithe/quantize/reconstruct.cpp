@@ -21,6 +21,7 @@ namespace {
 
 constexpr double kDepthwiseRoundingWeight = 0.1, kRoundingWeight = 0.01;  // as published for either kind
 constexpr std::int64_t kBits8 = 8;
+constexpr int kPolishPass = 4;  // behind the two passes of the survey and the two of the run
 
 using Clock = std::chrono::steady_clock;
 
@@ -101,6 +102,17 @@ class Engine {
       result.groups = choose_groups(result.units, result.capacity, grouping, &result.notes);
     }
     result.slices = run_phases(result.units, result.groups, plan, 0, 1, "reconstruct");
+    if (options_.polish_steps > 0) {
+      std::vector<int> whole(result.units.size());
+      std::iota(whole.begin(), whole.end(), 0);
+      const PassSettings pass{.scales = options_.scales != ScaleLearning::Off,
+                              .from_codes = true,
+                              .steps = options_.polish_steps,
+                              .scale_rate = options_.scale_rate,
+                              .rounding_weight = rounding_weight_,
+                              .stream = kPolishPass};
+      result.polish = run_pass(result.units, {whole}, plan, pass, kPolishPass, "polish the network").front();
+    }
     result.peak_cache = arena_.peak();
     result.spilled = arena_.spilled();
     if (result.spilled > 0)
@@ -151,8 +163,10 @@ class Engine {
                                     const PassSettings& pass, int number, const char* task) {
     std::vector<SliceResult> results;
     if (memory_.restore(number, plan, results)) return results;
-    const SimulatedGraph names = simulate(graph_, plan);
-    const std::vector<Slice> slices = make_slices(graph_, names, units, groups);
+    const SimulatedGraph names = simulate(graph_, plan, options_.composed);
+    std::vector<Slice> slices = make_slices(graph_, names, units, groups);
+    if (number == kPolishPass)
+      show_units(slices.front(), make_slices(graph_, names, units, one_by_one(units.size())));
     Executor simulated(names.graph, {.device = options_.device});
     if (pass.keep == 0)
       for (const std::string& drop : names.drops) simulated.set_constant(drop, at::zeros({2}, at::kLong));
@@ -182,7 +196,7 @@ class Engine {
         result.power = power_of(data);
       }
       CacheMap made;
-      const double after = learner.evaluate(data, slice.outputs, &made, &arena_);
+      const double after = learner.evaluate(data, read_later(slices, s), &made, &arena_);
       if (!learnt) {
         result.loss_after = after;
         results.push_back(result);
@@ -197,6 +211,29 @@ class Engine {
     return results;
   }
 
+  /// Outputs of a slice that others need.
+  static std::vector<std::string> read_later(const std::vector<Slice>& slices, std::size_t done) {
+    std::set<std::string> needed;
+    for (std::size_t s = done + 1; s < slices.size(); ++s)
+      needed.insert(slices[s].inputs.begin(), slices[s].inputs.end());
+    std::vector<std::string> outputs;
+    for (const std::string& name : slices[done].outputs)
+      if (needed.contains(name)) outputs.push_back(name);
+    return outputs;
+  }
+
+  /// Makes the outputs of all units outputs of the one slice that holds them.
+  static void show_units(Slice& whole, const std::vector<Slice>& units) {
+    const auto add = [](std::vector<std::string>& to, const std::vector<std::string>& names) {
+      for (const std::string& name : names)
+        if (std::find(to.begin(), to.end(), name) == to.end()) to.push_back(name);
+    };
+    for (const Slice& unit : units) {
+      add(whole.outputs, unit.outputs);
+      add(whole.float_outputs, unit.float_outputs);
+    }
+  }
+
   /// Fills the frontier with the graph's inputs, quantised where the plan says so.
   void feed_inputs(const SimulatedGraph& names, Executor& simulated, Frontier& frontier) {
     std::vector<std::string> quantized;
@@ -207,7 +244,7 @@ class Engine {
                    [&](const Feeds& feeds, std::int64_t count) {
                      Feeds moved;
                      for (const auto& [name, value] : feeds) {
-                       append(frontier.plain, name, value, count);
+                       append(frontier.plain, name, value, count, true);
                        moved.emplace(name, value.to(options_.device));
                      }
                      if (quantized.empty()) return;
@@ -217,9 +254,10 @@ class Engine {
     for (const auto& [name, cache] : frontier.plain) frontier.quantized.emplace(name, cache);
   }
 
-  void append(CacheMap& caches, const std::string& name, const at::Tensor& value, std::int64_t count) {
+  void append(CacheMap& caches, const std::string& name, const at::Tensor& value, std::int64_t count,
+              bool input = false) {
     SampleCachePtr& cache = caches[name];
-    if (!cache) cache = std::make_shared<SampleCache>(arena_, name, samples_);
+    if (!cache) cache = std::make_shared<SampleCache>(arena_, name, samples_, input);
     cache->append(value.to(at::kCPU), count);
   }
 
@@ -319,7 +357,8 @@ class Engine {
         return layers.contains(static_cast<int>(plan.layers[layer].node));
       });
       if (!here || !seen.insert(w).second) continue;
-      if (pass.weights && (weight.bits < kBits8 || options_.round_eight_bits)) weights.push_back(w);
+      const bool eight = weight.bits == kBits8 || weight.reduced;
+      if (pass.weights && (!eight || options_.round_eight_bits)) weights.push_back(w);
     }
     return weights;
   }

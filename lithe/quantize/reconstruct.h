@@ -86,6 +86,10 @@ struct ReconstructOptions {
   std::int64_t scale_steps = 0;   // of the separate pass; 0: a quarter of the steps
   double scale_pass_rate = 4e-4;
 
+  /// Steps that learn the whole network at once after its slices: all units' outputs and the network's own,
+  /// each by its relative error (after the network-wise tuning of AE-QDrop and NWQ). 0: none.
+  std::int64_t polish_steps = 0;
+
   std::uint64_t seed = 1005;
   int threads = 2;  // that decode
   at::Device device = at::kCPU;
@@ -137,6 +141,8 @@ struct Reconstruction {
   std::vector<std::vector<int>> groups;  // units learnt together
   std::vector<SliceResult> survey;       // slice by slice without groups, where losses were measured first
   std::vector<SliceResult> slices;
+  std::optional<SliceResult>
+      polish;  // of the whole network; its losses are relative, summed over the outputs
   std::int64_t samples = 0;
   std::int64_t peak_cache = 0, spilled = 0;  // bytes
   double rounding_weight = 0;                // that was used

@@ -40,8 +40,8 @@ at::Tensor CacheArena::allocate(std::int64_t rows, std::int64_t elements, at::Sc
   return tensor.view({rows, elements});
 }
 
-SampleCache::SampleCache(CacheArena& arena, std::string value, std::int64_t samples)
-    : arena_(arena), value_(std::move(value)), samples_(samples) {}
+SampleCache::SampleCache(CacheArena& arena, std::string value, std::int64_t samples, bool input)
+    : arena_(arena), value_(std::move(value)), samples_(samples), input_(input) {}
 
 SampleCache::~SampleCache() {
   rows_.reset();
@@ -49,8 +49,8 @@ SampleCache::~SampleCache() {
 }
 
 void SampleCache::append(const at::Tensor& batch, std::int64_t count) {
-  const bool per_sample =
-      batch.dim() > 0 && batch.size(0) == count && at::isFloatingType(batch.scalar_type());
+  const bool counts = input_ || at::isFloatingType(batch.scalar_type());
+  const bool per_sample = counts && batch.dim() > 0 && batch.size(0) == count;
   if (!per_sample) {
     if (rows_.defined() || (shared_.defined() && !shared_.equal(batch)))
       fail(
@@ -69,7 +69,8 @@ void SampleCache::append(const at::Tensor& batch, std::int64_t count) {
     type_ = batch.scalar_type();
     const std::int64_t elements =
         std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
-    rows_ = arena_.allocate(samples_, elements, arena_.half() ? at::kHalf : type_, owned_);
+    rows_ =
+        arena_.allocate(samples_, elements, arena_.half() && type_ == at::kFloat ? at::kHalf : type_, owned_);
   }
   if (shape != shape_)
     fail("the value '{}' has shape {} for some samples and {} for others; resize the data to one size",

@@ -44,7 +44,8 @@ class CacheArena {
 /// that do not count samples in their first dimension are kept once and must be equal for all batches.
 class SampleCache {
  public:
-  SampleCache(CacheArena& arena, std::string value, std::int64_t samples);
+  /// `input`: a graph input, whose integers count samples too (elsewhere they are shapes and the like).
+  SampleCache(CacheArena& arena, std::string value, std::int64_t samples, bool input = false);
   ~SampleCache();
   SampleCache(const SampleCache&) = delete;
   SampleCache& operator=(const SampleCache&) = delete;
@@ -68,6 +69,7 @@ class SampleCache {
   CacheArena& arena_;
   std::string value_;
   std::int64_t samples_, filled_ = 0, owned_ = 0;
+  bool input_;
   std::vector<std::int64_t> shape_;  // of one sample, as the network has it
   at::ScalarType type_ = at::kFloat;
   at::Tensor rows_, shared_;

@@ -165,6 +165,7 @@ SliceResult SliceLearner::learn(std::size_t index, const Slice& slice, const Sli
     soft.push_back(make_soft_weight(plan.weights[w],
                                     to_tensor(reference_.constants.at(plan.weights[w].constant)),
                                     {.learn_scale = options_.learn_weight_scales,
+                                     .from_codes = pass_.from_codes,
                                      .composed = options_.composed,
                                      .device = options_.device}));
     result.weights += soft.back()->count();
@@ -235,7 +236,7 @@ SliceResult SliceLearner::learn(std::size_t index, const Slice& slice, const Sli
     for (const auto& weight : soft)
       regulariser +=
           weight->step({.step = step,
-                        .rate = options_.rounding_rate,
+                        .rate = pass_.rounding_rate > 0 ? pass_.rounding_rate : options_.rounding_rate,
                         .regulariser = regularise ? pass_.rounding_weight : 0,
                         .exponent = schedule.exponent(step),
                         .scale_rate = cosine_rate(options_.weight_scale_rate, step - 1, pass_.steps)});

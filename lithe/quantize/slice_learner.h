@@ -36,6 +36,8 @@ struct SliceData {
 /// What one pass over the network learns.
 struct PassSettings {
   bool weights = true, scales = true;
+  bool from_codes = false;    // roundings go on from the codes they have
+  double rounding_rate = 0;   // 0: that of the options
   double keep = 1;            // of quantised activations, and of inputs where it is between 0 and 1
   double error_exponent = 2;  // of the reconstruction loss
   std::int64_t steps = 2000;

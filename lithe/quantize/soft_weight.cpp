@@ -10,6 +10,8 @@ namespace {
 
 constexpr double kStretch = 1.2, kShift = 0.1;  // h(V) = clip(1.2 sigmoid(V) - 0.1, 0, 1)
 constexpr double kDecided = 0.01;
+constexpr double kPinned = -20;  // V that no gradient reaches: h is 0
+constexpr double kOpen = 1.5;  // |V| from which a rounding can still change; h is 0.12 or 0.88 there
 
 at::Tensor hold(const at::Tensor& h) {
   return at::sigmoid(h).mul(kStretch).sub(kShift).clamp(0, 1);
@@ -20,12 +22,26 @@ struct Start {
   at::Tensor base, variables;
 };
 
-Start start_of(const Quantizer& quantizer, const at::Tensor& values) {
+Start free_start(const QuantizedWeight& weight, const at::Tensor& values, bool from_codes) {
+  const Quantizer& quantizer = weight.quantizer;
   const at::Tensor scaled = values / along_axis(quantizer.scale, quantizer.axis, values.dim());
   const at::Tensor floor = scaled.floor();
+  if (from_codes) {
+    const at::Tensor up =
+        weight.codes > floor + along_axis(quantizer.zero_point, quantizer.axis, values.dim());
+    return {(weight.codes - up.to(at::kFloat)).contiguous(),
+            (up.to(at::kFloat) * 2 - 1).mul_(kOpen).contiguous()};
+  }
   const at::Tensor fraction = scaled - floor;
   return {(floor + along_axis(quantizer.zero_point, quantizer.axis, values.dim())).contiguous(),
           (-at::log(kStretch / (fraction + kShift) - 1)).contiguous()};
+}
+
+/// What was pruned stays 0, so that patterns of sparsity outlive the learning.
+Start start_of(const QuantizedWeight& weight, const at::Tensor& values, bool from_codes) {
+  Start start = free_start(weight, values, from_codes);
+  start.variables.masked_fill_(values == 0, kPinned);
+  return start;
 }
 
 void write_codes(QuantizedWeight& weight, const at::Tensor& base, const at::Tensor& variables) {
@@ -40,7 +56,7 @@ class ComposedWeight : public SoftWeight {
  public:
   ComposedWeight(const QuantizedWeight& weight, const at::Tensor& values, const SoftWeightOptions& options)
       : codes_(weight.quantizer.codes), axis_(weight.quantizer.axis), learn_scale_(options.learn_scale) {
-    Start start = start_of(weight.quantizer, values);
+    Start start = start_of(weight, values, options.from_codes);
     base_ = start.base.to(options.device);
     variables_ = start.variables.to(options.device).requires_grad_(true);
     scale_ = weight.quantizer.scale.to(options.device).clone();
@@ -100,7 +116,7 @@ class FusedWeight : public SoftWeight {
   FusedWeight(const QuantizedWeight& weight, const at::Tensor& values, const SoftWeightOptions& options)
       : learn_scale_(options.learn_scale) {
     const Quantizer& quantizer = weight.quantizer;
-    Start start = start_of(quantizer, values);
+    Start start = start_of(weight, values, options.from_codes);
     base_ = start.base;
     variables_ = start.variables;
     first_ = at::zeros_like(variables_);

@@ -39,6 +39,8 @@ class SoftWeight {
 
 struct SoftWeightOptions {
   bool learn_scale = false;
+  /// V starts near the codes that the weight has, but undecided enough to move; w^ is then not w.
+  bool from_codes = false;
   bool composed = false;  // of LibTorch operators; otherwise one fused kernel, on the CPU
   at::Device device = at::kCPU;
 };

@@ -1,0 +1,435 @@
+#include "lithe/quantize/reconstruct.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <set>
+
+#include "helpers.h"
+#include "lithe/base/error.h"
+#include "lithe/base/file.h"
+#include "lithe/models/models.h"
+#include "lithe/quantize/placement.h"
+#include "lithe/quantize/quantize.h"
+#include "lithe/quantize/simulated_graph.h"
+
+namespace lithe {
+namespace {
+
+using namespace testing_helpers;
+using testing::HasSubstr;
+
+const std::vector<std::int64_t> kImages{24, 3, 16, 16};
+
+Graph small_resnet() {
+  return build_resnet20({.classes = 10, .image_size = 16, .width = 0.5});
+}
+
+ReconstructOptions quick(ReconstructMethod method, std::int64_t steps = 20) {
+  ReconstructOptions options = reconstruct_options(method, Effort::Fast);
+  set_steps(options, steps);
+  options.rounding_rate = 3e-2;
+  options.survey_steps = 5;
+  options.batch = 8;
+  return options;
+}
+
+QuantizeOptions with(const ReconstructOptions& learning, int weight_bits = 3, int activation_bits = 4) {
+  QuantizeOptions options{.weight_bits = weight_bits, .activation_bits = activation_bits};
+  options.reconstruct = learning;
+  options.batch = 8;
+  return options;
+}
+
+Quantized run(const Graph& graph, const QuantizeOptions& options, const DatasetPtr& data = nullptr) {
+  Progress silent;
+  return quantize(graph, data ? data : random_dataset(kImages, 3), options, silent);
+}
+
+std::string message(const Graph& graph, const QuantizeOptions& options, const DatasetPtr& data = nullptr) {
+  try {
+    run(graph, options, data);
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::Input);
+    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos);
+    return error.what();
+  }
+  return "";
+}
+
+double total_after(const Reconstruction& done) {
+  double sum = 0;
+  for (const SliceResult& slice : done.slices) sum += slice.loss_after / slice.power;
+  return sum;
+}
+
+/// Every constant of the two files is the same.
+void expect_equal(const Graph& a, const Graph& b) {
+  ASSERT_EQ(a.constants.size(), b.constants.size());
+  for (const auto& [name, data] : a.constants) {
+    const auto other = b.constants.find(name);
+    ASSERT_NE(other, b.constants.end()) << name;
+    ASSERT_EQ(data.bytes().size(), other->second.bytes().size()) << name;
+    EXPECT_TRUE(std::equal(data.bytes().begin(), data.bytes().end(), other->second.bytes().begin())) << name;
+  }
+}
+
+/// Stops the work after so many reports, as Ctrl-C would.
+class Stopper : public Progress {
+ public:
+  explicit Stopper(int reports) : left_(reports) {}
+
+ protected:
+  void show(const State& state, bool finished) override {
+    if (state.task == "reconstruct" && !finished && --left_ < 0) throw Interrupted{};
+  }
+
+ private:
+  int left_;
+};
+
+// §10.7 of the paper's schedule with 20,000 steps.
+TEST(RoundingSchedule, FallsLinearlyAfterTheWarmup) {
+  const RoundingSchedule schedule{.steps = 20000, .warmup = 0.2};
+  for (const auto& [step, exponent] : std::vector<std::pair<int, double>>{{1, 20},
+                                                                          {3999, 20},
+                                                                          {4000, 20},
+                                                                          {4001, 19.998875},
+                                                                          {8000, 15.5},
+                                                                          {12000, 11},
+                                                                          {16000, 6.5},
+                                                                          {19999, 2.001125},
+                                                                          {20000, 2}})
+    EXPECT_NEAR(schedule.exponent(step), exponent, 1e-9) << step;
+  EXPECT_FALSE(schedule.regularises(3999));
+  EXPECT_TRUE(schedule.regularises(4000));
+  for (const auto& [step, rate] : std::vector<std::pair<int, double>>{
+           {0, 4e-5}, {5000, 3.41421356e-5}, {10000, 2e-5}, {15000, 5.85786438e-6}, {20000, 0}})
+    EXPECT_NEAR(cosine_rate(4e-5, step, 20000), rate, 1e-13) << step;
+}
+
+TEST(Reconstruct, EveryMethodLosesLessThanNearestRounding) {
+  const Graph graph = small_resnet();
+  for (const ReconstructMethod method : {ReconstructMethod::AdaRound, ReconstructMethod::Brecq,
+                                         ReconstructMethod::QDrop, ReconstructMethod::Mrecg}) {
+    const Quantized quantized = run(graph, with(quick(method, 60), 2, 8));
+    ASSERT_TRUE(quantized.reconstruction);
+    const Reconstruction& done = *quantized.reconstruction;
+    for (const SliceResult& slice : done.slices) {
+      EXPECT_TRUE(std::isfinite(slice.loss_after)) << slice.name;
+      if (slice.weights > 0) {
+        EXPECT_LT(slice.loss_after, slice.loss_before) << slice.name;
+      }
+    }
+    EXPECT_GT(*quantized.output_sqnr_db, *quantized.nearest_sqnr_db) << reconstruct_method_name(method);
+  }
+}
+
+TEST(Reconstruct, SlicesFollowTheGranularity) {
+  const Graph graph = small_resnet();
+  const auto layers = run(graph, with(quick(ReconstructMethod::AdaRound, 1)));
+  EXPECT_EQ(layers.reconstruction->slices.size(), 20u);  // 19 convolutions and the classifier
+  const auto blocks = run(graph, with(quick(ReconstructMethod::Brecq, 1)));
+  EXPECT_EQ(blocks.reconstruction->slices.size(), 11u);  // stem, 9 blocks, head
+  ReconstructOptions grouped = quick(ReconstructMethod::Mrecg, 1);
+  grouped.grouping.selector = Grouping::Preset;
+  grouped.preset = "6-7,8-9";
+  const auto merged = run(graph, with(grouped));
+  EXPECT_EQ(merged.reconstruction->slices.size(), 9u);
+  EXPECT_EQ(merged.reconstruction->slices[6].units, (std::vector<int>{6, 7}));
+  EXPECT_TRUE(merged.reconstruction->survey.empty());
+}
+
+TEST(Reconstruct, GroupingByLossMeasuresEveryUnitFirst) {
+  const auto done = run(small_resnet(), with(quick(ReconstructMethod::Mrecg, 5))).reconstruction;
+  ASSERT_EQ(done->survey.size(), done->units.size());
+  for (std::size_t i = 0; i < done->survey.size(); ++i) {
+    EXPECT_EQ(done->capacity[i], done->survey[i].loss_after);
+    EXPECT_EQ(done->survey[i].steps, 5);
+  }
+  // The groups are those of the losses that were measured.
+  EXPECT_EQ(done->groups, choose_groups(done->units, done->capacity, {.selector = Grouping::Drop}));
+}
+
+TEST(Reconstruct, CodesStayWithinOneOfTheFloor) {
+  const Graph graph = small_resnet();
+  const auto before = run(graph, with(quick(ReconstructMethod::Brecq, 40)));
+  // What is stored is q - z; w / s lies between q - z - 1 and q - z + 1 wherever the code is not clipped.
+  std::int64_t moved = 0;
+  for (const Node& node : before.graph.nodes) {
+    if (!node.is("DequantizeLinear") || !before.graph.is_constant(node.input(0))) continue;
+    const std::string name = node.input(0).substr(0, node.input(0).rfind("_quantized"));
+    const TensorData* weight = before.reference.constant(name);
+    if (!weight || weight->shape().size() != 4) continue;
+    const std::vector<float> values = weight->to_floats(),
+                             scales = before.graph.constants.at(node.input(1)).to_floats();
+    const std::vector<std::int64_t> codes = before.graph.constants.at(node.input(0)).to_ints();
+    const std::size_t inner = values.size() / scales.size();
+    std::vector<std::int64_t> low(scales.size(), 1000), high(scales.size(), -1000);
+    for (std::size_t i = 0; i < codes.size(); ++i) {
+      low[i / inner] = std::min(low[i / inner], codes[i]);
+      high[i / inner] = std::max(high[i / inner], codes[i]);
+    }
+    for (std::size_t i = 0; i < codes.size(); ++i) {
+      const double real = values[i] / scales[i / inner], code = static_cast<double>(codes[i]);
+      const bool clipped = codes[i] == low[i / inner] || codes[i] == high[i / inner];
+      if (!clipped) {
+        EXPECT_LE(std::abs(real - code), 1.0 + 1e-4) << name << " " << i;
+      }
+      moved += !clipped && std::abs(real - code) > 0.5 + 1e-4;
+    }
+  }
+  EXPECT_GT(moved, 0) << "nothing was learnt";
+}
+
+TEST(Reconstruct, SameSeedSameBitsOtherSeedOtherBits) {
+  const Graph graph = small_resnet();
+  ReconstructOptions options = quick(ReconstructMethod::QDrop, 8);
+  const Quantized first = run(graph, with(options)), second = run(graph, with(options));
+  expect_equal(first.graph, second.graph);
+  options.seed = 7;
+  EXPECT_NE(total_after(*run(graph, with(options)).reconstruction), total_after(*first.reconstruction));
+}
+
+TEST(Reconstruct, GoesOnAfterAnInterruptionToTheSameBits) {
+  const Graph graph = small_resnet();
+  for (const auto method : {ReconstructMethod::Mrecg, ReconstructMethod::Brecq}) {
+    ReconstructOptions options = quick(method, 8);
+    if (method == ReconstructMethod::Brecq) options.scales = ScaleLearning::Separate;
+    const Quantized whole = run(graph, with(options));
+    for (const int reports : {0, 3, 7}) {
+      const TemporaryFolder folder;
+      options.checkpoints = folder.path();
+      options.resume = false;
+      Stopper stopper(reports);
+      EXPECT_THROW(quantize(graph, random_dataset(kImages, 3), with(options), stopper), Interrupted);
+      options.resume = true;
+      const Quantized resumed = run(graph, with(options));
+      expect_equal(resumed.graph, whole.graph);
+      EXPECT_EQ(total_after(*resumed.reconstruction), total_after(*whole.reconstruction));
+    }
+  }
+}
+
+TEST(Reconstruct, RefusesACheckpointOfOtherOptionsAndSurvivesADamagedOne) {
+  const Graph graph = small_resnet();
+  const TemporaryFolder folder;
+  ReconstructOptions options = quick(ReconstructMethod::Brecq, 4);
+  options.checkpoints = folder.path();
+  const Quantized whole = run(graph, with(options));
+  options.resume = true;
+  expect_equal(run(graph, with(options)).graph, whole.graph);
+  ReconstructOptions other = options;
+  other.seed = 3;
+  EXPECT_THAT(message(graph, with(other)), HasSubstr("other options"));
+  EXPECT_THAT(message(graph, with(options, 2)), HasSubstr("another model"));
+  const auto file = folder.path() / "reconstruction.safetensors";
+  std::string bytes = read_text_file(file);
+  bytes[bytes.size() / 2] = static_cast<char>(bytes[bytes.size() / 2] ^ 64);
+  write_file(file, bytes);
+  const Quantized again = run(graph, with(options));
+  expect_equal(again.graph, whole.graph);
+  EXPECT_THAT(again.notes, testing::Contains(HasSubstr("starts anew")));
+}
+
+TEST(Reconstruct, LittleMemorySpillsToDiskWithEqualBits) {
+  const Graph graph = small_resnet();
+  ReconstructOptions options = quick(ReconstructMethod::QDrop, 6);
+  const Quantized roomy = run(graph, with(options));
+  EXPECT_EQ(roomy.reconstruction->spilled, 0);
+  options.memory = 200'000;
+  const Quantized tight = run(graph, with(options));
+  EXPECT_GT(tight.reconstruction->spilled, 0);
+  EXPECT_LE(tight.reconstruction->peak_cache, 200'000);
+  expect_equal(tight.graph, roomy.graph);
+  options.memory = 0;
+  options.half_caches = true;
+  const Quantized half = run(graph, with(options));
+  EXPECT_LT(half.reconstruction->peak_cache, roomy.reconstruction->peak_cache * 6 / 10);
+  EXPECT_NEAR(total_after(*half.reconstruction), total_after(*roomy.reconstruction),
+              0.2 * total_after(*roomy.reconstruction));
+}
+
+TEST(Reconstruct, FusedKernelsAgreeWithPlainOperators) {
+  const Graph graph = small_resnet();
+  ReconstructOptions options = quick(ReconstructMethod::Brecq, 10);
+  options.learn_weight_scales = true;
+  const Reconstruction fused = *run(graph, with(options)).reconstruction;
+  options.composed = true;
+  const Reconstruction composed = *run(graph, with(options)).reconstruction;
+  ASSERT_EQ(fused.slices.size(), composed.slices.size());
+  // Rounding decides on signs, so single codes may differ; losses of the first slices agree closely.
+  EXPECT_NEAR(fused.slices[0].loss_after, composed.slices[0].loss_after, 1e-3 * fused.slices[0].loss_after);
+  EXPECT_NEAR(total_after(fused), total_after(composed), 0.1 * total_after(fused));
+}
+
+TEST(Reconstruct, WorksOnEveryKindOfNetwork) {
+  struct Case {
+    const char* name;
+    Graph graph;
+    DatasetPtr data;
+  };
+  const auto images = [](std::int64_t side) { return random_dataset({16, 3, side, side}, 5); };
+  std::vector<Case> cases;
+  cases.push_back({"depthwise",
+                   build_mobilenet_v2_small_images({.classes = 10, .image_size = 16, .width = 0.25}),
+                   images(16)});
+  cases.push_back({"edsr", build_edsr({.channels = 8, .blocks = 2, .image_size = 12}), images(12)});
+  cases.push_back(
+      {"vit", build_vit({.image_size = 16, .patch = 8, .dim = 24, .depth = 2, .heads = 2, .classes = 10}),
+       images(16)});
+  cases.push_back({"unet",
+                   build_unet({.image_size = 16,
+                               .base = 8,
+                               .multipliers = {1, 2},
+                               .residual_blocks = 1,
+                               .attention_sizes = {8},
+                               .groups = 4}),
+                   tensor_dataset({{"x", at::randn({16, 3, 16, 16})}, {"t", at::arange(16, at::kLong)}})});
+  for (const Case& one : cases)
+    for (const auto method : {ReconstructMethod::AdaRound, ReconstructMethod::QDrop}) {
+      const Quantized quantized = run(one.graph, with(quick(method, 12), 3, 8), one.data);
+      std::size_t layers = 0;
+      for (const Unit& unit : quantized.reconstruction->units) layers += unit.layers.size();
+      EXPECT_EQ(layers, quantized.layers.size()) << one.name;
+      for (const SliceResult& slice : quantized.reconstruction->slices)
+        EXPECT_TRUE(std::isfinite(slice.loss_after)) << one.name << " " << slice.name;
+      EXPECT_GT(*quantized.output_sqnr_db, *quantized.nearest_sqnr_db - 1) << one.name;
+    }
+}
+
+TEST(Reconstruct, DeployPlacementSharesScalesAndStaysExact) {
+  QuantizeOptions options = with(quick(ReconstructMethod::QDrop, 10), 4, 8);
+  options.profile = Profile::Int8;
+  const Quantized quantized = run(small_resnet(), options);
+  EXPECT_EQ(quantized.placement, PlacementStyle::Deploy);
+  EXPECT_GT(*quantized.output_sqnr_db, *quantized.nearest_sqnr_db - 1);
+}
+
+TEST(Reconstruct, FisherWeighsClassifiersOnly) {
+  const Graph graph = small_resnet();
+  ReconstructOptions options = quick(ReconstructMethod::Brecq, 6);
+  const double plain = total_after(*run(graph, with(options)).reconstruction);
+  for (const Fisher fisher : {Fisher::Diagonal, Fisher::Full}) {
+    options.fisher = fisher;
+    const Quantized quantized = run(graph, with(options));
+    EXPECT_NE(total_after(*quantized.reconstruction), plain);
+    EXPECT_GT(*quantized.output_sqnr_db, *quantized.nearest_sqnr_db - 1);
+  }
+  EXPECT_THAT(message(build_edsr({.channels = 8, .blocks = 1, .image_size = 12}), with(options),
+                      random_dataset({16, 3, 12, 12}, 5)),
+              HasSubstr("need a classifier"));
+}
+
+TEST(Reconstruct, PolishLowersTheErrorOfTheWhole) {
+  const Graph graph = small_resnet();
+  ReconstructOptions options = quick(ReconstructMethod::Brecq, 30);
+  const Quantized plain = run(graph, with(options, 2));
+  options.polish_steps = 60;
+  const Quantized polished = run(graph, with(options, 2));
+  ASSERT_TRUE(polished.reconstruction->polish);
+  EXPECT_LT(polished.reconstruction->polish->loss_after, polished.reconstruction->polish->loss_before);
+  EXPECT_GT(*polished.output_sqnr_db, *plain.output_sqnr_db);
+}
+
+TEST(Reconstruct, LearntWeightScalesMove) {
+  const Graph graph = small_resnet();
+  ReconstructOptions options = quick(ReconstructMethod::Brecq, 20);
+  const Quantized fixed = run(graph, with(options));
+  options.learn_weight_scales = true;
+  const Quantized learnt = run(graph, with(options));
+  std::int64_t scales = 0, moved = 0;
+  for (const auto& [name, data] : fixed.graph.constants)
+    if (name.ends_with("weight_scale")) {
+      ++scales;
+      moved += data.to_floats() != learnt.graph.constants.at(name).to_floats();
+    }
+  EXPECT_GT(scales, 0);
+  EXPECT_GE(moved, scales - 2);  // not those of 8 bits
+}
+
+TEST(Reconstruct, SaysWhatItCannotDo) {
+  const Graph graph = small_resnet();
+  ReconstructOptions options = quick(ReconstructMethod::Brecq, 3);
+  options.batch = 64;
+  EXPECT_THAT(message(graph, with(options)), HasSubstr("only 24 calibration samples, but a step draws 64"));
+  options.batch = 8;
+  QuantizeOptions nothing = with(options);
+  nothing.exclude = {"*"};
+  EXPECT_THAT(message(graph, nothing), HasSubstr("nothing is quantised"));
+  // Beyond what 16 bits hold.
+  options.half_caches = true;
+  const DatasetPtr bright = tensor_dataset({{"", random_tensor(kImages, 3) * 1e6}});
+  EXPECT_THAT(message(graph, with(options), bright), HasSubstr("the loss is not finite at step 1"));
+}
+
+/// Everything at `bits`, ranges by min-max on x.
+QdqPlan plan_of(const Graph& graph, const at::Tensor& x, int bits, PlacementStyle placement) {
+  QdqPlan plan{.layers = find_layers(graph)};
+  assign_bits(plan.layers, bits, bits, FirstLast::Eight, {}, {});
+  plan.weights = quantize_weights(graph, plan.layers, {});
+  std::map<std::string, Range> ranges;
+  Executor executor(graph);
+  executor.run({{graph.inputs.at(0).name, x}}, {}, [&](const std::string& name, const at::Tensor& value) {
+    if (at::isFloatingType(value.scalar_type())) ranges[name] = min_max_range(value);
+  });
+  std::map<std::size_t, Quantizer> groups;
+  for (const ActivationPoint& point :
+       place_activations(graph, plan.layers, placement, Target::OnnxRuntime, bits)) {
+    const auto quantizer = groups.emplace(
+        point.group,
+        quantizer_for_range(ranges.at(point.value), Scheme::Asymmetric, asymmetric_codes(point.bits)));
+    plan.activations.push_back({.value = point.value,
+                                .bits = point.bits,
+                                .quantizer = quantizer.first->second,
+                                .group = point.group});
+  }
+  return plan;
+}
+
+// What is learnt on is what is exported.
+TEST(SimulatedGraph, ComputesWhatTheFileComputes) {
+  const Graph graph = build_resnet20({.classes = 10, .image_size = 16, .width = 0.5, .batch_norm = false});
+  const at::Tensor x = random_tensor({4, 3, 16, 16}, 2);
+  for (const PlacementStyle placement : {PlacementStyle::Academic, PlacementStyle::Deploy}) {
+    const QdqPlan plan = plan_of(graph, x, 4, placement);
+    const SimulatedGraph simulated = simulate(graph, plan);
+    simulated.graph.validate();
+    const at::Tensor a = testing_helpers::run(simulated.graph, x);
+    const at::Tensor b = testing_helpers::run(export_qdq(graph, plan), x);
+    EXPECT_LT(largest_gap(a, b), 1e-4 * b.abs().max().item<double>());
+    EXPECT_GT(largest_gap(a, testing_helpers::run(graph, x)), 1e-2);
+  }
+}
+
+TEST(Slices, CoverEveryNodeAndReadOnlyWhatCameBefore) {
+  for (const Graph& graph : {build_edsr({.channels = 8, .blocks = 2, .image_size = 12}),
+                             build_mobilenet_v2_small_images(
+                                 {.classes = 10, .image_size = 16, .width = 0.25, .batch_norm = false})}) {
+    const std::int64_t side = graph.inputs.at(0).shape->at(2).value;
+    const QdqPlan plan = plan_of(graph, random_tensor({2, 3, side, side}, 2), 4, PlacementStyle::Academic);
+    const SimulatedGraph simulated = simulate(graph, plan);
+    for (const Granularity granularity : {Granularity::Layer, Granularity::Block}) {
+      const std::vector<Unit> units = reconstruction_units(graph, granularity);
+      std::vector<std::vector<int>> groups;
+      for (std::size_t i = 0; i < units.size(); ++i) groups.push_back({static_cast<int>(i)});
+      const std::vector<Slice> slices = make_slices(graph, simulated, units, groups);
+      std::set<std::string> made{graph.inputs.at(0).name};
+      for (const auto& [quantized, original] : simulated.float_of)
+        if (original == graph.inputs.at(0).name) made.insert(quantized);
+      std::size_t activations = 0;
+      for (const Slice& slice : slices) {
+        for (const std::string& name : slice.inputs)
+          EXPECT_TRUE(made.contains(name)) << slice.name << " " << name;
+        made.insert(slice.outputs.begin(), slice.outputs.end());
+        activations += slice.activations.size();
+      }
+      EXPECT_TRUE(made.contains(graph.outputs.at(0).name));
+      EXPECT_EQ(activations + 1, plan.activations.size());  // all but that of the input
+    }
+  }
+}
+
+}  // namespace
+}  // namespace lithe
