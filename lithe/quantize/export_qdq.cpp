@@ -124,7 +124,7 @@ class Exporter {
   }
 
   std::string constant(const std::string& base, TensorData data) {
-    const std::string name = unique(base);
+    std::string name = unique(base);
     graph_.constants.emplace(name, std::move(data));
     return name;
   }

@@ -161,7 +161,7 @@ void simplify(Graph& graph) {
 }
 
 std::string own_constant(Graph& graph, std::size_t node, std::size_t input) {
-  const std::string name = graph.nodes[node].inputs.at(input);
+  std::string name = graph.nodes[node].inputs.at(input);
   std::int64_t uses = 0;
   for (const Node& reader : graph.nodes) {
     uses += std::count(reader.inputs.begin(), reader.inputs.end(), name);
@@ -169,7 +169,7 @@ std::string own_constant(Graph& graph, std::size_t node, std::size_t input) {
     uses += std::count(captured.begin(), captured.end(), name);
   }
   if (uses <= 1 && !is_graph_output(graph, name)) return name;
-  const std::string own = graph.add_constant(name + "_own", graph.constants.at(name));
+  std::string own = graph.add_constant(name + "_own", graph.constants.at(name));
   graph.nodes[node].inputs[input] = own;
   return own;
 }
@@ -179,7 +179,7 @@ std::string ensure_bias(Graph& graph, std::size_t node, std::int64_t channels) {
   if (!target.input(2).empty()) return target.input(2);
   const std::string base = (target.name.empty() ? target.output(0) : target.name) + ".bias";
   std::vector<float> zeros(static_cast<std::size_t>(channels), 0.0f);
-  const std::string name = graph.add_constant(base, TensorData::from<float>({channels}, std::move(zeros)));
+  std::string name = graph.add_constant(base, TensorData::from<float>({channels}, std::move(zeros)));
   target.inputs.resize(3);
   target.inputs[2] = name;
   return name;

@@ -94,7 +94,8 @@ TrainOptions published_recipe(TrainOptions train) {
   train.batch = kPublishedBatch;
   train.decay_all = true;
   train.schedule = Schedule::CosinePerEpoch;
-  train.warmup_epochs = std::min(kPublishedWarmup, static_cast<double>(train.epochs / 6));
+  const std::int64_t sixth = train.epochs / 6;
+  train.warmup_epochs = std::min(kPublishedWarmup, static_cast<double>(sixth));
   train.label_smoothing = kPublishedSmoothing;
   return train;
 }

@@ -63,7 +63,7 @@ at::Tensor resized_crop(const at::Tensor& image, std::int64_t height, std::int64
     left = static_cast<std::int64_t>(rng.below(static_cast<std::uint64_t>(w - wide + 1)));
     break;
   }
-  const at::Tensor part = crop(image, top, left, part_h, part_w, false, preprocess);
+  at::Tensor part = crop(image, top, left, part_h, part_w, false, preprocess);
   if (part_h == height && part_w == width) return part;
   return at::_upsample_bilinear2d_aa(part.unsqueeze(0), {height, width}, false).squeeze(0).contiguous();
 }

@@ -46,7 +46,7 @@ at::Tensor Objective::taught(const at::Tensor& y, const Feeds& feeds) {
   Feeds inputs;
   for (const auto& [key, value] : feeds)
     inputs[feeds.size() == 1 ? graph.required_inputs().at(0)->name : key] = value;
-  const at::Tensor out = teacher_->run(inputs, {name}).at(name);
+  at::Tensor out = teacher_->run(inputs, {name}).at(name);
   if (out.sizes() != y.sizes())
     fail("the teacher gives {}, the model {}; they must have the same output",
          format_shape(out.sizes().vec()), format_shape(y.sizes().vec()));

@@ -88,7 +88,8 @@ void check_options(const TrainOptions& o) {
 }
 
 double learning_rate(const TrainOptions& options, std::int64_t step, std::int64_t steps) {
-  const double epoch = static_cast<double>(step / steps), epochs = static_cast<double>(options.epochs);
+  const std::int64_t finished = step / steps;
+  const double epoch = static_cast<double>(finished), epochs = static_cast<double>(options.epochs);
   const double warmup = options.warmup_epochs, rate = options.learning_rate;
   const double now = static_cast<double>(step) / static_cast<double>(steps);  // in epochs
   if (options.schedule == Schedule::CosinePerEpoch) {

@@ -12,6 +12,7 @@
 #include "lithe/metrics/evaluate.h"
 #include "lithe/ops/registry.h"
 #include "lithe/train/agreement.h"
+#include "lithe/train/averages.h"
 #include "lithe/train/batch_size.h"
 #include "lithe/train/checkpoint.h"
 #include "lithe/train/diagnose.h"
@@ -19,6 +20,7 @@
 #include "lithe/train/optimiser.h"
 #include "lithe/train/recipe.h"
 #include "lithe/train/samples.h"
+#include "lithe/train/snapshot.h"
 #include "lithe/train/split.h"
 
 namespace lithe {
@@ -345,31 +347,12 @@ class Trainer {
 
   /// Averages gradients and loss over the processes, and adds up the rest.
   void share(double& loss, double& rights, double& stops, double& interrupts) {
-    const at::NoGradGuard no_grad;
-    std::vector<at::Tensor> parts;
-    for (const Parameter& one : optimiser_->parameters()) {
-      const at::Tensor gradient = one.tensor.grad();
-      parts.push_back(
-          (gradient.defined() ? gradient : at::zeros_like(one.tensor)).reshape({-1}).to(at::kFloat));
-    }
-    at::Tensor flat = at::cat(parts);
-    at::Tensor numbers = at::tensor({loss, rights, stops, interrupts}, at::kDouble).to(options_.device);
-    options_.collective->sum(flat);
-    options_.collective->sum(numbers);
-    flat.div_(static_cast<double>(processes_));
-    std::int64_t offset = 0;
-    for (const Parameter& one : optimiser_->parameters()) {
-      const std::int64_t count = one.tensor.numel();
-      if (one.tensor.grad().defined())
-        one.tensor.grad().copy_(flat.narrow(0, offset, count).view(one.tensor.sizes()));
-      offset += count;
-    }
-    numbers = numbers.cpu();
-    const double* values = numbers.data_ptr<double>();
-    loss = values[0] / static_cast<double>(processes_);
-    rights = values[1];
-    stops = values[2];
-    interrupts = values[3];
+    average_gradients(*options_.collective, optimiser_->parameters());
+    const auto sums = sum_numbers(*options_.collective, {loss, rights, stops, interrupts}, options_.device);
+    loss = sums[0] / static_cast<double>(processes_);
+    rights = sums[1];
+    stops = sums[2];
+    interrupts = sums[3];
   }
 
   [[noreturn]] void fail_at_step(const std::string& what, const Feeds& feeds) {
@@ -440,31 +423,9 @@ class Trainer {
     if (options_.on_epoch && rank_ == 0) options_.on_epoch(record);
   }
 
-  /// All constants of the model as they are, to come back to.
-  std::vector<std::pair<std::string, at::Tensor>> snapshot() const {
-    std::vector<std::pair<std::string, at::Tensor>> out;
-    for (const auto& [name, data] : graph_.constants)
-      if (data.dtype() != DType::String) out.emplace_back(name, executor_->constant(name).detach().clone());
-    for (const Node& node : graph_.nodes)
-      if (node.is("Constant") && node.find<TensorData>("value"))
-        out.emplace_back(node.output(0), executor_->constant(node.output(0)).detach().clone());
-    return out;
-  }
-
-  void restore(const std::vector<std::pair<std::string, at::Tensor>>& before) {
-    const std::set<std::string> learnt(names_.begin(), names_.end());
-    for (const auto& [name, value] : before) {
-      const at::Tensor now = executor().constant(name);
-      if (learnt.contains(name))
-        now.detach().copy_(value);
-      else if (!now.is_same(value) && !at::equal(now, value))
-        executor().set_constant(name, value);
-    }
-  }
-
   void score(EpochRecord& record) {
     const at::NoGradGuard no_grad;
-    const auto before = snapshot();
+    const Snapshot before(executor());
     for (const auto& [name, value] : average_)
       if (std::find(names_.begin(), names_.end(), name) != names_.end())
         executor().constant(name).detach().copy_(value);
@@ -482,7 +443,7 @@ class Trainer {
                          .preprocess = options_.preprocess});
     });
     executor().set_training(true);
-    gather(result);
+    if (processes_ > 1) average_scores(*options_.collective, result, options_.device);
     record.validation_loss = result.loss;
     record.validation_top1 = result.top1;
     record.validation_psnr = result.psnr_y ? result.psnr_y : result.psnr_rgb;
@@ -502,22 +463,7 @@ class Trainer {
         write_checked(options_.checkpoints / "best.safetensors", constants, to_json(record));
       });
     }
-    restore(before);
-  }
-
-  /// Means over all processes' shares of the validation samples.
-  void gather(Evaluation& result) {
-    if (processes_ == 1) return;
-    const auto n = static_cast<double>(result.n);
-    std::vector<std::optional<double>*> means{&result.loss, &result.top1, &result.psnr_y, &result.psnr_rgb};
-    std::vector<double> sums{n};
-    for (const auto* mean : means) sums.push_back(mean->value_or(0) * n);
-    at::Tensor all = at::tensor(sums, at::kDouble).to(options_.device);
-    options_.collective->sum(all);
-    all = all.cpu();
-    const double* values = all.data_ptr<double>();
-    for (std::size_t i = 0; i < means.size(); ++i)
-      if (*means[i]) *means[i] = values[i + 1] / values[0];
+    before.restore(executor(), {names_.begin(), names_.end()});
   }
 
   void create_folder() const {

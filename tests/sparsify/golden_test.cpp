@@ -151,7 +151,7 @@ TEST(GoldenStep, GradientsAndStatistics) {
   }
   Executor run(g, {.training = true});
   const auto learn = [&](const std::string& name) {
-    const at::Tensor value = run.constant(name).clone().requires_grad_(true);
+    at::Tensor value = run.constant(name).clone().requires_grad_(true);
     run.set_constant(name, value);
     return value;
   };
