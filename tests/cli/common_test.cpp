@@ -47,10 +47,11 @@ TEST(Tool, NumbersOutOfRangeAreOneShortLine) {
     expect_user_error(outcome, said);
     EXPECT_LT(outcome.err.size(), 120u) << outcome.err;
   }
-  for (const cli::VerbInfo& verb : cli::kVerbs)  // CLI11's own checks describe themselves so
-    for (const char* trace : {"POSITIVE", "NONNEGATIVE", "INT in [", "FLOAT in ["})
-      EXPECT_THAT(run_lithe(std::string(verb.name) + " --help").out, testing::Not(HasSubstr(trace)))
-          << verb.name << ": check numbers with cli/validators.h";
+  for (const cli::VerbInfo& verb : cli::kVerbs) {
+    const std::string help = run_lithe(std::string(verb.name) + " --help").out;
+    for (const char* trace : {"POSITIVE", "NONNEGATIVE", "INT in [", "FLOAT in ["})  // checks of CLI11's own
+      EXPECT_EQ(help.find(trace), std::string::npos) << verb.name << ": check numbers with cli/validators.h";
+  }
 }
 
 TEST(Tool, PlacesThatCannotBeWrittenAreForTheUserToMend) {
