@@ -110,7 +110,15 @@ at::Tensor mix64(at::Tensor bits) {
   return at::bitwise_xor(bits, shift_right(bits, 31));
 }
 
-/// x, scale, zero_point[, drop]; attributes low and high: the codes; drop: the mask's key and 65536 keep.
+/// As frameworks without a kernel for it write it: plain operators, and a mask from LibTorch's generator.
+at::Tensor plain_fake_quantize(const at::Tensor& x, const at::Tensor& scale, double zero_point, double low,
+                               double high, double keep) {
+  const at::Tensor y = fake_quantize_composed(x, scale, zero_point, low, high);
+  return keep >= 1 ? y : at::where(at::rand_like(x) < keep, y, x);
+}
+
+/// x, scale, zero_point[, drop]; attributes low and high: the codes; drop: the mask's key and 65536 keep;
+/// composed: 1 for plain operators, to compare speed with.
 std::vector<at::Tensor> fake_quantize_operator(const OpCall& call) {
   const Node& node = call.node;
   const std::int64_t low = node.attr("low", std::int64_t{0}), high = node.attr("high", std::int64_t{255});
@@ -126,6 +134,9 @@ std::vector<at::Tensor> fake_quantize_operator(const OpCall& call) {
       fail("{}: drop must be a key and a number from 0 to {}", describe(node), drop::kAll);
     mask = {std::bit_cast<std::uint64_t>(drop[0]), static_cast<double>(drop[1]) / drop::kAll};
   }
+  if (node.attr("composed", std::int64_t{0}) != 0)
+    return {plain_fake_quantize(call.input(0), call.input(1), call.input(2).item<double>(),
+                                static_cast<double>(low), static_cast<double>(high), mask.keep)};
   return {fake_quantize(call.input(0), call.input(1), call.input(2).item<double>(), static_cast<double>(low),
                         static_cast<double>(high), mask)};
 }

@@ -15,7 +15,7 @@ constexpr const char* kLitheDomain = "lithe";
 
 class Simulator {
  public:
-  Simulator(const Graph& graph, const QdqPlan& plan) : plan_(plan) {
+  Simulator(const Graph& graph, const QdqPlan& plan, bool composed) : plan_(plan), composed_(composed) {
     result_.graph = graph;
     for (const Layer& layer : plan.layers) layer_at_.emplace(layer.node, &layer);
     for (std::size_t i = 0; i < plan.activations.size(); ++i)
@@ -81,6 +81,7 @@ class Simulator {
     node.outputs = {name};
     node.attributes["low"] = quantizer.codes.low;
     node.attributes["high"] = quantizer.codes.high;
+    if (composed_) node.attributes["composed"] = std::int64_t{1};
     result_.quantizers[index] = static_cast<int>(graph.nodes.size());
     graph.nodes.push_back(std::move(node));
     quantized_.emplace(value, name);
@@ -89,6 +90,7 @@ class Simulator {
   }
 
   const QdqPlan& plan_;
+  bool composed_;
   SimulatedGraph result_;
   std::unordered_map<std::size_t, const Layer*> layer_at_;
   std::unordered_map<std::string, std::size_t> activation_at_;
@@ -148,8 +150,8 @@ const std::string& SimulatedGraph::original(const std::string& value) const {
   return found == float_of.end() ? value : found->second;
 }
 
-SimulatedGraph simulate(const Graph& graph, const QdqPlan& plan) {
-  return Simulator(graph, plan).run();
+SimulatedGraph simulate(const Graph& graph, const QdqPlan& plan, bool composed) {
+  return Simulator(graph, plan, composed).run();
 }
 
 std::vector<Slice> make_slices(const Graph& graph, const SimulatedGraph& simulated,

@@ -29,7 +29,8 @@ struct SimulatedGraph {
   const std::string& original(const std::string& value) const;
 };
 
-SimulatedGraph simulate(const Graph& graph, const QdqPlan& plan);
+/// `composed`: its fake quantisers run as plain LibTorch operators, to compare speed with.
+SimulatedGraph simulate(const Graph& graph, const QdqPlan& plan, bool composed = false);
 
 /// A slice of the network that is learnt at once: some units, in the float and in the simulated graph.
 struct Slice {
