@@ -4,9 +4,10 @@
 #include <filesystem>
 #include <sstream>
 
+#include "cli/budget_report.h"
 #include "cli/data_flags.h"
-#include "cli/plan_report.h"
 #include "cli/quantize_notes.h"
+#include "cli/quantize_plan.h"
 #include "cli/quantize_report.h"
 #include "cli/reconstruct_flags.h"
 #include "cli/reconstruct_report.h"
@@ -14,10 +15,8 @@
 #include "cli/validators.h"
 #include "cli/verbs.h"
 #include "lithe/base/error.h"
-#include "lithe/graph/cost.h"
+#include "lithe/base/file.h"
 #include "lithe/graph/onnx.h"
-#include "lithe/graph/shape_inference.h"
-#include "lithe/graph/units.h"
 #include "lithe/quantize/quantize.h"
 
 namespace lithe::cli {
@@ -30,7 +29,8 @@ struct QuantizeFlags {
   const CLI::App* verb = nullptr;
   std::string calib, data, method = "mse", weight_bits = "8", activation_bits = "8", first_last = "8",
                            target = "ort", profile, placement, reduce_range = "auto", weight_scheme,
-                           activation_scheme, search = "shrink", sweep, vit;
+                           activation_scheme, search = "shrink", sweep, vit, budget,
+                           budget_bits = "2,3,4,5,6,7,8";
   std::vector<std::string> exclude, bits_for, shapes;
   std::int64_t calib_samples = 0, batch = 32, opset = 0, bias_samples = 128;
   double percentile = 99.99, momentum = 0;
@@ -45,12 +45,34 @@ int parse_bits(const std::string& text, const char* flag) {
   fail("{} {}: give 2 to 8, or off", flag, text);
 }
 
-std::vector<int> parse_sweep(const std::string& text) {
+std::vector<int> parse_bits_list(const std::string& text, const char* flag) {
   std::vector<int> bits;
   std::stringstream parts(text);
-  for (std::string part; std::getline(parts, part, ',');) bits.push_back(parse_bits(part, "--sweep"));
-  if (bits.empty()) fail("--sweep: give bits, for example 8,6,4,3,2");
+  for (std::string part; std::getline(parts, part, ',');) bits.push_back(parse_bits(part, flag));
+  if (bits.empty()) fail("{}: give bits, for example 8,6,4,3,2", flag);
   return bits;
+}
+
+bool was_given(const QuantizeFlags& flags, const char* flag) {
+  return flags.verb->get_option(flag)->count() > 0;
+}
+
+/// The budget of --budget, which stands for the bits of weights.
+void read_budget(const QuantizeFlags& flags, QuantizeOptions& options) {
+  if (flags.budget.empty()) {
+    if (was_given(flags, "--budget-bits")) fail("--budget-bits are what a --budget chooses from; give one");
+    return;
+  }
+  options.budget = parse_budget(flags.budget);
+  if (was_given(flags, "--weight-bits"))
+    fail(
+        "--budget chooses the bits of weights; leave --weight-bits out, or fix single layers with "
+        "--bits-for");
+  if (!flags.sweep.empty()) fail("--sweep gives all layers the same bits, --budget each its own; choose one");
+  std::vector<int>& bits = options.budget_bits = parse_bits_list(flags.budget_bits, "--budget-bits");
+  std::sort(bits.begin(), bits.end());
+  bits.erase(std::unique(bits.begin(), bits.end()), bits.end());
+  if (bits.back() == kFloatBits) fail("--budget-bits: give 2 to 8; layers to leave in float go to --exclude");
 }
 
 QuantizeOptions options_of(const QuantizeFlags& flags, int threads, at::Device device) {
@@ -61,6 +83,7 @@ QuantizeOptions options_of(const QuantizeFlags& flags, int threads, at::Device d
   options.weight_bits = parse_bits(flags.weight_bits, "--weight-bits");
   options.activation_bits = parse_bits(flags.activation_bits, "--activation-bits");
   options.first_last = flags.first_last == "8" ? FirstLast::Eight : FirstLast::Same;
+  read_budget(flags, options);
   for (const std::string& rule : flags.bits_for) options.bits_for.push_back(parse_bits_rule(rule));
   options.exclude = flags.exclude;
   options.target = flags.target == "tensorrt"   ? Target::TensorRt
@@ -111,95 +134,30 @@ QuantizeOptions options_of(const QuantizeFlags& flags, int threads, at::Device d
   return options;
 }
 
-/// What would be quantised, without data.
-void show_plan(QuantizeFlags& flags, const Graph& model, const QuantizeOptions& options) {
-  flags.call.check_outputs(false);
-  QuantizationPlan plan = plan_quantization(model, options);
-  Graph& graph = plan.graph;
-  infer_shapes(graph, concrete_input_shapes(graph, parse_shape_flags(flags.shapes)));
-  const Cost cost = measure_cost(graph);
-  std::map<std::string, int> bits;
-  for (const LayerResult& layer : plan.layers) bits[layer.name] = layer.weight_bits;
-  const auto bits_of = [&](const Node& node) {
-    const auto found = bits.find(layer_name(node));
-    return found == bits.end() ? kFloatBits : found->second;
-  };
-  json units = json::array();
-  std::vector<std::vector<std::string>> rows;
-  for (const Unit& unit : find_units(graph)) {
-    json ops = json::array();
-    std::string words;
-    std::int64_t macs = 0;
-    for (const int node : unit.nodes) {
-      ops.push_back(graph.nodes[static_cast<std::size_t>(node)].op_type);
-      macs += cost.node_macs.at(static_cast<std::size_t>(node));
-    }
-    for (const int node : unit.layers)
-      words += (words.empty() ? "" : " ") + graph.nodes[static_cast<std::size_t>(node)].op_type;
-    const double capacity = unit_capacity(graph, unit, bits_of);
-    const std::int64_t weights = unit_weights(graph, unit);
-    units.push_back({{"name", unit.name},
-                     {"ops", ops},
-                     {"weights", weights},
-                     {"macs", macs},
-                     {"modcap", capacity},
-                     {"inputs", unit.inputs},
-                     {"outputs", unit.outputs},
-                     {"stage_boundary", unit.stage_boundary}});
-    rows.push_back({unit.name, words, std::to_string(weights), std::to_string(macs),
-                    fmt::format("{:.0f}", capacity), unit.stage_boundary ? "yes" : ""});
-  }
-  json planned = json::array();
-  for (const LayerResult& layer : plan.layers)
-    planned.push_back({{"name", layer.name},
-                       {"op", layer.op},
-                       {"weight_bits", layer.weight_bits},
-                       {"activation_bits", layer.activation_bits},
-                       {"bytes", layer.bytes},
-                       {"float_bytes", layer.float_bytes},
-                       {"weight_range", {layer.weight_low, layer.weight_high}}});
-  const auto notes = notes_on_use(options.target, plan.reduce_range, plan.layers, graph);
-  plan.notes.insert(plan.notes.end(), notes.begin(), notes.end());
-  if (const std::string warning = nothing_quantized(plan.layers); !warning.empty()) flags.call.warn(warning);
-  flags.call.say("{}", format_table({"unit", "layers", "weights", "MACs", "ModCap", "stage boundary"}, rows));
-  flags.call.say("\n{}", layer_table(plan.layers));
-  for (const std::string& note : plan.notes) flags.call.say("note: {}", note);
-  // Calibrated methods learn nothing jointly, so no units are grouped.
-  json result{{"units", units}, {"groups", json::array()}, {"layers", planned}, {"notes", plan.notes}};
-  result.update(choices_json(plan.profile, plan.placement, plan.reduce_range));
-  const auto files = write_plan(
-      flags.call, result,
-      {table_of("Units", units, {"name", "ops", "weights", "macs", "modcap", "stage_boundary"}),
-       table_of("Layers", planned, {"name", "op", "weight_bits", "activation_bits", "bytes", "float_bytes"})},
-      plan.notes);
-  for (const std::string& file : files) flags.call.say("wrote {}", file);
-  flags.call.finish(result, files);
-}
-
 RunBatch runner(Executor& executor) {
   return [&executor](const Feeds& feeds) { return executor.run(feeds); };
 }
 
-void run_quantize(QuantizeFlags& flags) {
+void quantize_model(QuantizeFlags& flags, const QuantizeOptions& options) {
   Invocation& call = flags.call;
-  const at::Device device = set_up_torch(call);
-  const at::NoGradGuard no_grad;
-  const QuantizeOptions options = options_of(flags, call.threads(), device);
-  const std::vector<int> sweep = flags.sweep.empty() ? std::vector<int>() : parse_sweep(flags.sweep);
-  if (flags.dry_run) {
-    show_plan(flags, read_onnx(call.options.model), options);
-    return;
-  }
+  const std::vector<int> sweep =
+      flags.sweep.empty() ? std::vector<int>() : parse_bits_list(flags.sweep, "--sweep");
   if (call.options.output.empty()) fail("quantize needs -o FILE for the result (or --dry-run)");
   if (flags.calib.empty() && needs_calibration(options))
     fail(
         "quantize needs --calib DATA to {} (only weights, with --activation-bits off, do without; or "
         "--dry-run)",
-        options.correct_bias ? "correct biases on" : "observe activations on");
+        options.budget         ? "choose bits on"
+        : options.correct_bias ? "correct biases on"
+                               : "observe activations on");
   if (flags.calib.empty() && flags.data.empty() && !sweep.empty())
     fail("--sweep needs --calib or --data to measure on");
   const Graph model = read_onnx(call.options.model);
   call.check_outputs();
+  if (options.reconstruct) {
+    require_writable_folder(options.reconstruct->checkpoints);
+    check_listed_groups(model, options);
+  }
   const Preprocess preprocess = preprocess_for(call.options.model, model, flags.preprocess);
   const std::int64_t limit = call.options.limit > 0 ? call.options.limit : -1;
   const std::int64_t samples = flags.calib_samples > 0 ? flags.calib_samples
@@ -213,15 +171,7 @@ void run_quantize(QuantizeFlags& flags) {
   if (data)
     if (const std::string hint = unused_labels(flags.data, *data); !hint.empty()) call.warn(hint);
 
-  Quantized quantized;
-  try {
-    quantized = quantize(model, calib, options, call.progress());
-  } catch (const Interrupted&) {
-    if (options.reconstruct)
-      call.warn(fmt::format("finished units are kept in '{}'; the same command with --resume goes on",
-                            options.reconstruct->checkpoints.string()));
-    throw;
-  }
+  Quantized quantized = quantize(model, calib, options, call.progress());
   const auto notes = notes_on_use(options.target, quantized.reduce_range, quantized.layers, quantized.graph);
   quantized.notes.insert(quantized.notes.end(), notes.begin(), notes.end());
   if (seen)
@@ -237,7 +187,7 @@ void run_quantize(QuantizeFlags& flags) {
                                 .seed = call.options.seed,
                                 .preprocess = preprocess,
                                 .progress = &call.progress()};
-  Executor original(model, {.device = device}), result(quantized.graph, {.device = device});
+  Executor original(model, {.device = options.device}), result(quantized.graph, {.device = options.device});
   QuantizeSummary summary{.model = call.options.model, .method = flags.method, .options = options};
   const DatasetPtr& scored = data ? data : calib;
   if (data) summary.before = evaluate(model, runner(original), scored, scoring);
@@ -253,7 +203,7 @@ void run_quantize(QuantizeFlags& flags) {
     other.report_samples = 0;
     if (other.reconstruct) other.reconstruct->checkpoints.clear();
     const Quantized point = quantize(model, calib, other, call.progress());
-    Executor executor(point.graph, {.device = device});
+    Executor executor(point.graph, {.device = options.device});
     Evaluation score = evaluate(point.graph, runner(executor), scored, scoring, runner(original));
     if (!data) score.top1 = score.top5 = score.loss = std::nullopt;
     summary.sweep.push_back({bits, score});
@@ -278,6 +228,7 @@ void run_quantize(QuantizeFlags& flags) {
     std::filesystem::remove_all(options.reconstruct->checkpoints, ignored);
   }
   call.say("{}", layer_table(quantized.layers));
+  if (quantized.precision) call.say("{}", budget_line(*quantized.precision, *options.budget));
   if (quantized.reconstruction) {
     call.say("{}", reconstruction_table(*quantized.reconstruction));
     if (const std::string text = oscillation_text(*quantized.reconstruction); !text.empty())
@@ -290,19 +241,40 @@ void run_quantize(QuantizeFlags& flags) {
   call.finish(object, files);
 }
 
+void run_quantize(QuantizeFlags& flags) {
+  Invocation& call = flags.call;
+  const at::Device device = set_up_torch(call);
+  const at::NoGradGuard no_grad;
+  const QuantizeOptions options = options_of(flags, call.threads(), device);
+  if (flags.dry_run) {
+    show_quantization_plan(call, read_onnx(call.options.model), options, flags.shapes);
+    return;
+  }
+  try {
+    quantize_model(flags, options);
+  } catch (const Interrupted&) {
+    std::error_code missing;
+    if (options.reconstruct && std::filesystem::exists(options.reconstruct->checkpoints, missing))
+      call.warn(fmt::format("finished units are kept in '{}'; the same command with --resume goes on",
+                            options.reconstruct->checkpoints.string()));
+    throw;
+  }
+}
+
 }  // namespace
 
 void add_quantize(CLI::App& app) {
   auto flags = std::make_shared<QuantizeFlags>();
   CLI::App* verb = app.add_subcommand("quantize", summary_of("quantize"));
-  flags->call.add_flags(*verb, {Flag::Output, Flag::Seed, Flag::Threads, Flag::Device, Flag::Limit,
-                                Flag::Memory, Flag::Resume});
   flags->verb = verb;
+  const auto grouped = [verb](const char* group) {
+    return [verb, group](const char* name, auto& value, const std::string& what) {
+      return verb->add_option(name, value, what)->group(group);
+    };
+  };
+  // What most calls need comes first.
   verb->add_option("--calib", flags->calib,
                    std::string("data to calibrate on (not needed with --activation-bits off): ") + kDataHelp);
-  verb->add_option("--calib-samples", flags->calib_samples, "how many samples of it, chosen by --seed")
-      ->check(at_least(1))
-      ->capture_default_str();
   verb->add_option("--data", flags->data, "labelled data to measure the accuracy on, before and after");
   verb->add_option("--method", flags->method,
                    "minmax, percentile, mse: how ranges are chosen; adaround, brecq, qdrop, mrecg: learn the "
@@ -311,67 +283,78 @@ void add_quantize(CLI::App& app) {
       ->capture_default_str();
   verb->add_option("--weight-bits", flags->weight_bits, "2 to 8, or off")->capture_default_str();
   verb->add_option("--activation-bits", flags->activation_bits, "2 to 8, or off")->capture_default_str();
-  verb->add_option("--first-last", flags->first_last,
-                   "bits of the first and last layers: 8, or same as the others")
+  verb->add_option(
+      "--budget", flags->budget,
+      "instead of --weight-bits: bits for each layer by how much it matters, so that the file has "
+      "size=1.2M, size=25% (of the model) or weights bits=4.5 in the mean");
+  verb->add_flag("--dry-run", flags->dry_run, "show units, groups, layers and bits; write no model");
+  flags->call.add_flags(*verb, {Flag::Output, Flag::Seed, Flag::Threads, Flag::Device, Flag::Limit,
+                                Flag::Memory, Flag::Resume});
+
+  const auto layer = grouped("Bits of single layers");
+  layer("--first-last", flags->first_last, "bits of the first and last layers: 8, or same as the others")
       ->check(CLI::IsMember({"8", "same"}))
       ->capture_default_str();
-  verb->add_option(
-      "--bits-for", flags->bits_for,
-      "PATTERN=BITS for layers by name, for example 'layer1/*=4' (weights), 'head=w8a8', '*/fc=off'; "
-      "repeatable, later ones win");
-  verb->add_option("--exclude", flags->exclude, "pattern of layer names that stay in float; repeatable");
-  verb->add_option("--target", flags->target, "where the file will run")
+  layer("--bits-for", flags->bits_for,
+        "PATTERN=BITS for layers by name, for example 'layer1/*=4' (weights), 'head=w8a8', '*/fc=off'; "
+        "repeatable, later ones win");
+  layer("--exclude", flags->exclude, "pattern of layer names that stay in float; repeatable");
+  layer("--budget-bits", flags->budget_bits, "what --budget chooses from")->capture_default_str();
+  layer("--sweep", flags->sweep, "also measure these bits for all layers, for example 8,6,4,3,2");
+
+  const auto use = grouped("Where it will run");
+  use("--target", flags->target, "runtime")
       ->check(CLI::IsMember({"ort", "tensorrt", "openvino"}))
       ->capture_default_str();
-  verb->add_option("--profile", flags->profile,
-                   "exact: a faithful simulation of any bits; int8: what integer kernels run "
-                   "(default: int8 if all activations have 8 bits)")
+  use("--profile", flags->profile,
+      "exact: a faithful simulation of any bits; int8: what integer kernels run (default: int8 if all "
+      "activations have 8 bits)")
       ->check(CLI::IsMember({"exact", "int8"}));
-  verb->add_option("--placement", flags->placement,
-                   "academic: quantise the inputs of layers only; deploy: also around Add, Concat, pools "
-                   "(default: deploy for int8)")
+  use("--placement", flags->placement,
+      "academic: quantise the inputs of layers only; deploy: also around Add, Concat, pools (default: deploy "
+      "for int8)")
       ->check(CLI::IsMember({"academic", "deploy"}));
-  verb->add_option(
-          "--reduce-range", flags->reduce_range,
-          "7 instead of 8 bits for weights, against saturation on x86 without VNNI (auto: all for ort)")
+  use("--reduce-range", flags->reduce_range,
+      "7 instead of 8 bits for weights, against saturation on x86 without VNNI (auto: all for ort)")
       ->check(CLI::IsMember({"auto", "first_last", "all", "off"}))
       ->capture_default_str();
-  verb->add_option("--weight-scheme", flags->weight_scheme,
-                   "zero-points of weights below 8 bits (default: asymmetric; symmetric for tensorrt)")
+  use("--weight-scheme", flags->weight_scheme,
+      "zero-points of weights below 8 bits (default: asymmetric; symmetric for tensorrt)")
       ->check(CLI::IsMember({"symmetric", "asymmetric"}));
-  verb->add_option("--activation-scheme", flags->activation_scheme, "zero-points of activations (likewise)")
+  use("--activation-scheme", flags->activation_scheme, "zero-points of activations (likewise)")
       ->check(CLI::IsMember({"symmetric", "asymmetric"}));
-  verb->add_option("--search", flags->search,
-                   "how mse searches weight ranges: shrink both ends, or a grid with zero-points")
+  use("--opset", flags->opset,
+      "opset of the result (default: the model's, at least 13); from 21 on 4 bits are stored as int4");
+
+  const auto range = grouped("Ranges");
+  range("--calib-samples", flags->calib_samples,
+        "how many samples of --calib, chosen by --seed (default: 512; methods that learn: 1024)")
+      ->check(at_least(1));
+  range("--batch", flags->batch, "samples in one run")->check(in_range(1, 1 << 16))->capture_default_str();
+  range("--search", flags->search,
+        "how mse searches weight ranges: shrink both ends, or a grid with zero-points")
       ->check(CLI::IsMember({"shrink", "grid"}))
       ->capture_default_str();
-  verb->add_option("--percentile", flags->percentile,
-                   "share in percent that stays inside (method percentile)")
+  range("--percentile", flags->percentile, "share in percent that stays inside (method percentile)")
       ->check(in_range(50.0, 100.0))
       ->capture_default_str();
-  verb->add_option("--momentum", flags->momentum,
-                   "average min-max ranges over batches instead of uniting them, for example 0.9")
+  range("--momentum", flags->momentum,
+        "average min-max ranges over batches instead of uniting them, for example 0.9")
       ->check(in_range(0.0, 0.999999));
-  verb->add_option("--vit", flags->vit,
-                   "layer norms of transformers: reparameterise (one range for all channels; default below 8 "
-                   "bits) or plain")
+  range("--vit", flags->vit,
+        "layer norms of transformers: reparameterise (one range for all channels; default below 8 bits) or "
+        "plain")
       ->check(CLI::IsMember({"reparameterise", "plain"}));
-  verb->add_flag("--equalize", flags->equalize, "cross-layer equalisation of weight ranges first");
+  verb->add_flag("--equalize", flags->equalize, "cross-layer equalisation of weight ranges first")
+      ->group("Ranges");
   verb->add_flag("--correct-bias", flags->correct_bias,
-                 "correct the mean of every layer's output through its bias");
-  verb->add_option("--bias-samples", flags->bias_samples, "samples for --correct-bias")
+                 "correct the mean of every layer's output through its bias")
+      ->group("Ranges");
+  range("--bias-samples", flags->bias_samples, "samples for --correct-bias")
       ->check(at_least(1))
       ->capture_default_str();
-  verb->add_option(
-      "--opset", flags->opset,
-      "opset of the result (default: the model's, at least 13); from 21 on 4 bits are stored as int4");
-  verb->add_option("--batch", flags->batch, "samples in one run")
-      ->check(in_range(1, 1 << 16))
-      ->capture_default_str();
-  verb->add_option("--sweep", flags->sweep, "also measure these bits, for example 8,6,4,3,2");
+  range("--shape", flags->shapes, "NAME=1,3,224,224: shape of an open input, for --dry-run");
   flags->learning.add_to(*verb);
-  verb->add_flag("--dry-run", flags->dry_run, "show units, layers and bits; write no model");
-  verb->add_option("--shape", flags->shapes, "NAME=1,3,224,224: shape of an open input, for --dry-run");
   add_preprocess_flags(*verb, flags->preprocess);
   verb->callback([flags] { run_quantize(*flags); });
 }

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <limits>
 
+#include "cli/budget_report.h"
 #include "cli/json.h"
 #include "cli/reconstruct_report.h"
 #include "cli/verb.h"
@@ -80,7 +81,9 @@ std::vector<std::string> warnings_about(const Quantized& quantized, const Quanti
     return {};
   const QuantizeOptions& options = summary.options;
   std::vector<std::string> remedies;
-  if (options.weight_bits < 8 || options.activation_bits < 8)
+  if (options.budget)
+    remedies.push_back("a larger --budget");
+  else if (options.weight_bits < 8 || options.activation_bits < 8)
     remedies.push_back(
         "more bits (--weight-bits, --activation-bits, or --bits-for the layers of least SQNR)");
   if (options.first_last == FirstLast::Same && !remedies.empty()) remedies.push_back("--first-last 8");
@@ -144,6 +147,7 @@ json result_json(const Quantized& quantized, const QuantizeSummary& summary) {
     result["nearest_sqnr_db"] = or_null(quantized.nearest_sqnr_db);
     result["reconstruction"] = reconstruction_json(*quantized.reconstruction);
   }
+  if (quantized.precision) result["budget"] = budget_json(*quantized.precision, *summary.options.budget);
   if (!summary.sweep.empty()) result["sweep"] = std::move(sweep);
   return result;
 }
@@ -247,6 +251,7 @@ Report report_of(const Quantized& quantized, const QuantizeSummary& summary) {
       report.add(std::move(plot));
     }
   }
+  if (quantized.precision) add_budget(report, *quantized.precision, *summary.options.budget);
   if (quantized.reconstruction) add_reconstruction(report, *quantized.reconstruction);
   BarPlot sqnr{.title = "Signal to quantisation noise of each layer's output",
                .y_label = "SQNR, dB",

@@ -8,22 +8,56 @@
 namespace lithe::cli {
 namespace {
 
-constexpr const char* kGroup = "Reconstruction (methods adaround, brecq, qdrop, mrecg)";
+constexpr const char* kLearning = "Learning (methods adaround, brecq, qdrop, mrecg)";
+constexpr const char* kGrouping = "Units learnt together (likewise; default: only mrecg groups)";
+
+/// Throws where a flag would change nothing.
+void refuse_idle_flags(const ReconstructFlags& flags, const ReconstructOptions& options) {
+  const Grouping selector = options.grouping.selector;
+  const auto needs = [](bool given, bool met, const char* flag, const char* what) {
+    if (given && !met) fail("{} has no effect here: it needs {}", flag, what);
+  };
+  const bool ranked = selector == Grouping::TopK || selector == Grouping::Drop;
+  needs(flags.merges >= 0, ranked || selector == Grouping::Stage, "--merges",
+        "--grouping topk, drop or stage");
+  needs(flags.penalty >= 0, selector == Grouping::TopK, "--merge-penalty", "--grouping topk");
+  needs(flags.extend_backwards, selector == Grouping::Drop, "--extend-groups", "--grouping drop");
+  needs(!flags.capacity.empty(), selector != Grouping::None && selector != Grouping::Preset, "--capacity",
+        "--grouping topk, drop or stage");
+  needs(flags.survey_steps >= 0, ranked && options.capacity == CapacityMetric::Loss, "--survey-steps",
+        "--grouping topk or drop by measured losses");
+}
 
 }  // namespace
 
 void ReconstructFlags::add_to(CLI::App& verb) {
+  const char* group = kLearning;
   const auto number = [&](const char* name, auto& value, const char* what) {
-    return verb.add_option(name, value, what)->group(kGroup);
+    return verb.add_option(name, value, what)->group(group);
   };
   const auto choice = [&](const char* name, std::string& value, const char* what,
                           const std::vector<std::string>& among) {
-    return verb.add_option(name, value, what)->check(CLI::IsMember(among))->group(kGroup);
+    return verb.add_option(name, value, what)->check(CLI::IsMember(among))->group(group);
+  };
+  const auto flag = [&](const char* name, bool& value, const char* what) {
+    verb.add_flag(name, value, what)->group(group);
   };
   choice("--preset", effort, "how long to learn: fast (500 steps a unit), balanced (2000) or paper (20000)",
          {"fast", "balanced", "paper"})
       ->capture_default_str();
   number("--steps", steps, "steps for each unit; learning rates follow")->check(at_least(1));
+  number("--checkpoints", checkpoints,
+         "folder that keeps finished units for --resume (default: beside the output, removed at the end)");
+  number("--polish", polish_steps, "then learn the whole network at once for so many steps (default: 0)")
+      ->check(at_least(0));
+  flag("--learn-weight-scales", learn_weight_scales, "also learn the scales of the weights");
+  flag("--round-8bit", round_eight_bits, "also learn the rounding of 8-bit weights");
+  choice("--fisher", fisher, "weigh outputs by the gradient of the network's loss: none, diagonal or full",
+         {"none", "diagonal", "full"});
+  number("--keep", keep, "share of activations that are quantised in a step (qdrop: 0.5; 1: all)")
+      ->check(in_range(0.0, 1.0));
+  choice("--scales", scales, "activation scales: joint with the roundings, separate (after them) or off",
+         {"joint", "separate", "off"});
   number("--learn-batch", batch, "samples in a step (default: 32; mrecg with --preset paper: 256)")
       ->check(at_least(1));
   choice("--draw", draw, "samples of a step: distinct, any (with replacement) or batches (cut once)",
@@ -33,43 +67,28 @@ void ReconstructFlags::add_to(CLI::App& verb) {
   number("--rounding-weight", rounding_weight,
          "weight of what makes roundings decide (default: 0.01; with depthwise convolutions 0.1)")
       ->check(positive());
-  number("--keep", keep, "share of activations that are quantised in a step (qdrop: 0.5; 1: all)")
-      ->check(in_range(0.0, 1.0));
-  choice("--scales", scales, "activation scales: joint with the roundings, separate (after them) or off",
-         {"joint", "separate", "off"});
-  choice("--fisher", fisher, "weigh outputs by the gradient of the network's loss: none, diagonal or full",
-         {"none", "diagonal", "full"});
-  number("--polish", polish_steps, "then learn the whole network at once for so many steps (default: 0)")
-      ->check(CLI::NonNegativeNumber);
-  verb.add_flag("--learn-weight-scales", learn_weight_scales, "also learn the scales of the weights")
-      ->group(kGroup);
-  verb.add_flag("--round-8bit", round_eight_bits, "also learn the rounding of 8-bit weights")->group(kGroup);
+  flag("--half-caches", half_caches, "keep cached values in 16 bits");
+
+  group = kGrouping;
+  number("--grouping", grouping,
+         "none, topk, drop (default of mrecg), stage, a list such as 2-3,7-8-9, or resnet18, resnet50, "
+         "mobilenet_v2, regnetx_600m as published");
   choice("--base", base, "what mrecg groups the units of: brecq or qdrop (default)", {"brecq", "qdrop"});
-  verb.add_option("--grouping", grouping,
-                  "units to learn together: none, topk, drop (default of mrecg), stage, a list such as "
-                  "2-3,7-8-9, or resnet18, resnet50, mobilenet_v2, regnetx_600m as published")
-      ->group(kGroup);
+  choice("--capacity", capacity,
+         "what units are compared by: loss (measured first; default) or modcap (weights, bits, strides)",
+         {"loss", "modcap"});
   number("--merges", merges, "pairs of units to merge at most (topk, drop, stage)")->check(at_least(0));
   number("--max-group", max_group, "units in a group at most")
       ->check(in_range(1, 1000))
       ->capture_default_str();
   number("--merge-penalty", penalty, "of topk: lambda on the number of merges")->check(at_least(0));
-  verb.add_flag("--extend-groups", extend_backwards, "of drop: also take in the unit in front of each group")
-      ->group(kGroup);
-  choice("--capacity", capacity,
-         "what units are compared by: loss (measured first; default) or modcap (weights, bits, strides)",
-         {"loss", "modcap"});
+  flag("--extend-groups", extend_backwards, "of drop: also take in the unit in front of each group");
   number("--modcap-stride-factor", stride_factor, "how much larger a layer of stride 2 counts")
       ->check(positive())
       ->capture_default_str();
   number("--survey-steps", survey_steps,
          "steps a unit of the run that measures losses (0: as many as --steps; default: a fifth, paper: all)")
       ->check(at_least(0));
-  verb.add_flag("--half-caches", half_caches, "keep cached values in 16 bits")->group(kGroup);
-  verb.add_option(
-          "--checkpoints", checkpoints,
-          "folder that keeps finished units for --resume (default: beside the output, removed at the end)")
-      ->group(kGroup);
 }
 
 std::optional<ReconstructMethod> parse_reconstruct_method(const std::string& name) {
@@ -109,8 +128,7 @@ ReconstructOptions reconstruct_options_of(const ReconstructFlags& flags, Reconst
                                                   : ScaleLearning::Joint;
   if (options.scales == ScaleLearning::Separate && options.keep < 1)
     fail(
-        "--scales separate learns roundings with activations in float, so --keep {} has no meaning there; "
-        "use "
+        "--scales separate learns roundings with activations in float, so that --keep {} has no meaning; use "
         "--method brecq, or --keep 1",
         options.keep);
   if (!flags.fisher.empty())
@@ -142,12 +160,13 @@ ReconstructOptions reconstruct_options_of(const ReconstructFlags& flags, Reconst
   options.grouping.extend_backwards = flags.extend_backwards;
   if (flags.penalty >= 0) options.grouping.penalty = flags.penalty;
   options.checkpoints = flags.checkpoints;
+  refuse_idle_flags(flags, options);
   return options;
 }
 
 void refuse_reconstruct_flags(const CLI::App& verb, const std::string& method) {
   for (const CLI::Option* option : verb.get_options())
-    if (option->get_group() == kGroup && option->count() > 0)
+    if ((option->get_group() == kLearning || option->get_group() == kGrouping) && option->count() > 0)
       fail(
           "{} is for methods that learn; method {} does not: choose --method adaround, brecq, qdrop or mrecg",
           option->get_name(), method);

@@ -243,14 +243,14 @@ std::int64_t structure_bytes(const Groundwork& ground, const QuantizeOptions& op
                                             .reduce_range = ground.settings.reduce_range})};
   const bool symmetric = ground.settings.activation_scheme == Scheme::Symmetric;
   for (const ActivationPoint& point : ground.points)
-    plan.activations.push_back(
-        {.value = point.value,
-         .bits = point.bits,
-         .quantizer = {.scale = at::ones({}),
-                       .zero_point = at::zeros({}),
-                       .codes = symmetric ? symmetric_codes(point.bits, false) : asymmetric_codes(point.bits)},
-         .is_signed = symmetric,
-         .group = point.group});
+    plan.activations.push_back({.value = point.value,
+                                .bits = point.bits,
+                                .quantizer = {.scale = at::ones({}),
+                                              .zero_point = at::zeros({}),
+                                              .codes = symmetric ? symmetric_codes(point.bits, false)
+                                                                 : asymmetric_codes(point.bits)},
+                                .is_signed = symmetric,
+                                .group = point.group});
   std::vector<std::string> unsaid;
   if (exporting.integer_bias) guard_biases(ground.graph, plan, unsaid);
   auto bytes = static_cast<std::int64_t>(serialize_onnx(export_qdq(ground.graph, plan, exporting)).size());
@@ -281,19 +281,20 @@ MixedPrecisionOptions precision_options(const Graph& model, const Groundwork& gr
     if (few[i].weight_bits != many[i].weight_bits) free.insert(few[i].node);
   const bool nibbles = takes_nibbles(options.target);
   const std::int64_t opset = ground.graph.opset();
-  MixedPrecisionOptions result{
-      .budget = *options.budget,
-      .sensitivity = {.bits = options.budget_bits,
-                      .weights = {.method = range_method(options.method),
-                                  .search = options.search,
-                                  .scheme = ground.settings.weight_scheme,
-                                  .reduce_range = ground.settings.reduce_range},
-                      .batch = options.batch,
-                      .threads = options.threads,
-                      .device = options.device},
-      .fixed = [free](const Layer& layer) { return !free.contains(layer.node); },
-      .bytes = [opset, nibbles](int bits, std::int64_t elements,
-                                std::int64_t scales) { return stored_bytes(bits, elements, scales, opset, nibbles); }};
+  MixedPrecisionOptions result{.budget = *options.budget,
+                               .sensitivity = {.bits = options.budget_bits,
+                                               .weights = {.method = range_method(options.method),
+                                                           .search = options.search,
+                                                           .scheme = ground.settings.weight_scheme,
+                                                           .reduce_range = ground.settings.reduce_range},
+                                               .batch = options.batch,
+                                               .threads = options.threads,
+                                               .device = options.device},
+                               .fixed = [free](const Layer& layer) { return !free.contains(layer.node); },
+                               .bytes =
+                                   [opset, nibbles](int bits, std::int64_t elements, std::int64_t scales) {
+                                     return stored_bytes(bits, elements, scales, opset, nibbles);
+                                   }};
   // Of 8 bits only 7 are used there, and 7 bits may have zero-points.
   std::vector<int>& bits = result.sensitivity.bits;
   if (ground.settings.reduce_range == ReduceRange::All && bits.size() > 1) std::erase(bits, 8);
@@ -423,7 +424,8 @@ Graph prepare_for_quantization(const Graph& model, const DatasetPtr& calibration
 }
 
 bool needs_calibration(const QuantizeOptions& options) {
-  return options.correct_bias || options.reconstruct || options.budget || options.activation_bits != kFloatBits ||
+  return options.correct_bias || options.reconstruct || options.budget ||
+         options.activation_bits != kFloatBits ||
          std::any_of(options.bits_for.begin(), options.bits_for.end(), [](const BitsRule& rule) {
            return rule.activation_bits != 0 && rule.activation_bits != kFloatBits;
          });
