@@ -8,6 +8,7 @@
 
 #include "lithe/base/error.h"
 #include "lithe/engine/executor.h"
+#include "lithe/graph/shape_inference.h"
 #include "lithe/ops/registry.h"
 #include "lithe/quantize/batches.h"
 #include "lithe/quantize/fisher.h"
@@ -99,6 +100,10 @@ class Engine {
       GroupingOptions grouping = options_.grouping;
       if (grouping.selector == Grouping::Preset)
         grouping.preset = parse_groups(options_.preset, static_cast<int>(result.units.size()));
+      if (options_.memory > 0) {
+        grouping.max_bytes = options_.memory;
+        grouping.bytes = step_memory(result.units);
+      }
       result.groups = choose_groups(result.units, result.capacity, grouping, &result.notes);
     }
     result.slices = run_phases(result.units, result.groups, plan, 0, 1, "reconstruct");
@@ -124,6 +129,33 @@ class Engine {
   }
 
  private:
+  /// What a step through units first..last holds: every value that they make, and its gradient.
+  std::function<std::int64_t(int, int)> step_memory(const std::vector<Unit>& units) {
+    std::map<std::string, std::vector<std::int64_t>, std::less<>> shapes;
+    for_each_batch(graph_, data_, {.batch = run_batch_, .threads = options_.threads, .limit = run_batch_},
+                   [&](const Feeds& feeds, std::int64_t) {
+                     for (const auto& [name, value] : feeds) shapes.emplace(name, value.sizes().vec());
+                   });
+    Graph shaped = graph_;
+    infer_shapes(shaped, concrete_input_shapes(shaped, shapes));
+    std::vector<std::int64_t> bytes;
+    for (const Unit& unit : units) {
+      std::int64_t sum = 0;
+      for (const int node : unit.nodes)
+        for (const std::string& name : shaped.nodes[static_cast<std::size_t>(node)].outputs) {
+          const ValueInfo* info = name.empty() ? nullptr : shaped.info(name);
+          if (!info || !info->shape) continue;
+          std::int64_t elements = 1;
+          for (const Dim& dim : *info->shape) elements *= dim.known() ? dim.value : 1;
+          sum += 2 * elements * static_cast<std::int64_t>(sizeof(float));
+        }
+      bytes.push_back(sum);
+    }
+    return [bytes](int first, int last) {
+      return std::accumulate(bytes.begin() + first, bytes.begin() + last + 1, std::int64_t{0});
+    };
+  }
+
   /// One or two passes over the network; the results are those of the last that learns weights, with the
   /// losses of the last.
   std::vector<SliceResult> run_phases(const std::vector<Unit>& units,
@@ -407,8 +439,10 @@ class Engine {
 
 }  // namespace
 std::vector<Unit> reconstruction_units(const Graph& graph, Granularity granularity) {
-  std::vector<Unit> units = find_units(graph);
-  return granularity == Granularity::Layer ? split_units(graph, units) : units;
+  Graph shaped = graph;  // numbers of channels tell where stages begin
+  infer_shapes(shaped);
+  std::vector<Unit> units = find_units(shaped);
+  return granularity == Granularity::Layer ? split_units(shaped, units) : units;
 }
 
 std::vector<double> data_free_capacity(const Graph& graph, const std::vector<Unit>& units,

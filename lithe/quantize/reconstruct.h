@@ -1,7 +1,7 @@
 // Reconstruction: rounding of weights and scales of activations learnt slice by slice, so that each slice of
 // the quantised network gives what it gave in float.
 //
-// One engine, of which the published methods are settings (docs/reconstruction.md has the table):
+// One engine, of which the published methods are settings (docs/mrecg.md has the table):
 // AdaRound (Nagel et al., ICML 2020), BRECQ (Li et al., ICLR 2021), QDrop (Wei et al., ICLR 2022) and MRECG
 // (Ma et al., CVPR 2023); learnt weight scales after GENIE (Jeon et al., CVPR 2023).
 //
@@ -93,7 +93,9 @@ struct ReconstructOptions {
   std::uint64_t seed = 1005;
   int threads = 2;  // that decode
   at::Device device = at::kCPU;
-  std::int64_t memory = 0;   // bytes for cached values, beyond which they go to disk; 0: no bound
+  /// Bytes for cached values, beyond which they go to disk, and for what a step through a group holds, beyond
+  /// which units are not merged. 0: no bound.
+  std::int64_t memory = 0;
   bool half_caches = false;  // cached values as float16
   /// Plain LibTorch operators instead of the fused kernels: what those are compared with.
   bool composed = false;
