@@ -31,7 +31,7 @@ struct SparsifyFlags {
   std::vector<std::string> pattern_for, include, exclude;
   bool prune_first = false, prune_last = false, prune_depthwise = false, permute = false, faithful = false,
        from_scratch = false, dry_run = false;
-  std::int64_t norm_batches = 40;
+  std::int64_t norm_batches = 40, tighten = 0;
   double decay = 2e-4, branch_gamma = -1, margin = 0, distil = 0, temperature = 4;
   CLI::App* verb = nullptr;  // to ask which flags were given
 };
@@ -69,7 +69,7 @@ SparsifyOptions options_of(const SparsifyFlags& flags, const Preprocess& preproc
                     .exclude = flags.exclude};
   for (const std::string& rule : flags.pattern_for)
     options.layers.pattern_for.push_back(parse_pattern_rule(rule));
-  if (!flags.budget.empty()) options.budget = parse_budget(flags.budget);
+  if (!flags.budget.empty()) options.budget = parse_sparsity_budget(flags.budget);
   if (!flags.candidates.empty()) {
     options.choose.candidates.clear();
     std::stringstream parts(flags.candidates);
@@ -78,6 +78,9 @@ SparsifyOptions options_of(const SparsifyFlags& flags, const Preprocess& preproc
   }
   options.permute = flags.permute;
   options.decay = flags.decay;
+  if (flags.tighten > 0 && (flags.method == "magnitude" || flags.method == "asp"))
+    fail("--tighten is for methods that learn masks, not --method {}; leave it out", flags.method);
+  options.tighten_epochs = flags.tighten;
   options.faithful = flags.faithful;
   if (flags.branch_gamma >= 0) options.branch_gamma = flags.branch_gamma;
   if (!flags.spatial_update.empty())
@@ -225,6 +228,10 @@ void add_pruning_flags(CLI::App& verb, SparsifyFlags& flags) {
                   "patterns that --budget may choose (default: 2:4,1:4,1:8,1:16)");
   verb.add_flag("--permute", flags.permute, "reorder channels first, so that masks keep more");
   verb.add_option("--decay", flags.decay, "of pruned weights (sr-ste, spre)")
+      ->check(at_least(0))
+      ->capture_default_str();
+  verb.add_option("--tighten", flags.tighten,
+                  "epochs in which N falls from M to that of the pattern (sr-ste, spre)")
       ->check(at_least(0))
       ->capture_default_str();
   verb.add_flag("--faithful", flags.faithful,

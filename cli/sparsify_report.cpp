@@ -95,6 +95,8 @@ void add_flips(Report& report, const std::vector<EpochRecord>& history) {
   };
   add_epoch_plot(report, "Masks that changed in an epoch", "share, %",
                  {curve("weights", "mask_flips"), curve("kernel positions", "spatial_flips")});
+  add_epoch_plot(report, "Masks that differ from those at the start", "share, %",
+                 {curve("weights", "mask_divergence")});
 }
 
 }  // namespace

@@ -84,7 +84,8 @@ std::vector<at::Tensor> nm_prune(const OpCall& call) {
       fail("{}: the mask {} does not fit the weight {}", describe(node), format_shape(shape_of(mask)),
            format_shape(shape_of(weight)));
   } else if (mode == "ste" || mode == "sr-ste") {
-    const std::int64_t n = node.attr("n", std::int64_t{2}), m = node.attr("m", std::int64_t{4});
+    const std::int64_t m = node.attr("m", std::int64_t{4});
+    const std::int64_t n = call.has(1) ? call.ints(1).at(0) : node.attr("n", std::int64_t{2});
     if (n < 1 || n > m || m > kMaxGroup) fail("{}: {}:{} is no sparsity pattern", describe(node), n, m);
     mask = mask_of(weight, checked_axis(call, node.attr("axis", std::int64_t{1}), weight.dim()), n, m);
   } else {

@@ -17,8 +17,8 @@ namespace {
 
 constexpr double kSlack = 1e-9;  // of sums of shares
 
-double cost_of(const SparseLayer& layer, Budget::Of of) {
-  if (of == Budget::Of::Macs) return static_cast<double>(layer.macs);
+double cost_of(const SparseLayer& layer, SparsityBudget::Of of) {
+  if (of == SparsityBudget::Of::Macs) return static_cast<double>(layer.macs);
   double count = 1;
   for (const std::int64_t size : layer.shape) count *= static_cast<double>(size);
   return count;
@@ -39,11 +39,12 @@ double given_density(const SparseLayer& layer) {
 
 /// `density` gives the least density of layer i.
 template <typename Density>
-void require_reachable(const std::vector<SparseLayer>& layers, const Budget& budget, Density&& density) {
+void require_reachable(const std::vector<SparseLayer>& layers, const SparsityBudget& budget,
+                       Density&& density) {
   double all = 0, least = 0;
   for (std::size_t i = 0; i < layers.size(); ++i) {
     const double cost = cost_of(layers[i], budget.of);
-    if (budget.of == Budget::Of::Macs && cost == 0)
+    if (budget.of == SparsityBudget::Of::Macs && cost == 0)
       fail("the multiply-adds of layer '{}' are not known; give a budget of size", layers[i].name);
     all += cost;
     least += cost * density(i);
@@ -63,7 +64,7 @@ double harm_of(const Evaluation& score) {
 
 }  // namespace
 
-Budget parse_budget(const std::string& text) {
+SparsityBudget parse_sparsity_budget(const std::string& text) {
   const auto number = [&](std::string_view digits) -> std::optional<double> {
     double value = 0;
     const auto [end, code] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
@@ -74,7 +75,7 @@ Budget parse_budget(const std::string& text) {
   const bool weights = text.starts_with("size=");
   if (weights || text.starts_with("macs="))
     if (const auto share = number(std::string_view(text).substr(5)))
-      return {weights ? Budget::Of::Weights : Budget::Of::Macs, *share};
+      return {weights ? SparsityBudget::Of::Weights : SparsityBudget::Of::Macs, *share};
   fail(
       "'{}' is no budget; write size=SHARE or macs=SHARE with a share above 0 and at most 1, for example "
       "size=0.3",
@@ -131,7 +132,7 @@ std::vector<Sensitivity> measure_sensitivity(const Graph& graph, const std::vect
 }
 
 void check_budget(const std::vector<SparseLayer>& layers, const std::vector<SparsityPattern>& candidates,
-                  const Budget& budget) {
+                  const SparsityBudget& budget) {
   require_reachable(layers, budget, [&](std::size_t i) {
     double density = given_density(layers[i]);
     for (const SparsityPattern& candidate : candidates)
@@ -141,7 +142,7 @@ void check_budget(const std::vector<SparseLayer>& layers, const std::vector<Spar
 }
 
 void choose_patterns(std::vector<SparseLayer>& layers, const std::vector<Sensitivity>& sensitivities,
-                     const Budget& budget) {
+                     const SparsityBudget& budget) {
   require_reachable(layers, budget, [&](std::size_t i) {
     double density = given_density(layers[i]);
     for (const Sensitivity& one : sensitivities)

@@ -12,13 +12,13 @@
 namespace lithe {
 
 /// What may remain of all layers together, dense ones included.
-struct Budget {
+struct SparsityBudget {
   enum class Of { Weights, Macs } of = Of::Weights;
   double share = 1;  // 0..1
 };
 
 /// "size=0.3" or "macs=0.25". Throws Error(Input).
-Budget parse_budget(const std::string& text);
+SparsityBudget parse_sparsity_budget(const std::string& text);
 
 struct ChooseOptions {
   std::vector<SparsityPattern> candidates{{2, 4}, {1, 4}, {1, 8}, {1, 16}};
@@ -39,7 +39,7 @@ struct Sensitivity {
 /// Throws Error(Input), naming what can be reached, if the sparsest candidates do not meet the budget, or if
 /// it is of MACs that are not known.
 void check_budget(const std::vector<SparseLayer>& layers, const std::vector<SparsityPattern>& candidates,
-                  const Budget& budget);
+                  const SparsityBudget& budget);
 
 /// Masks one layer at a time by magnitude, re-estimates batch norms, and scores. Layers without a pattern and
 /// those whose pattern the user gave by name are left out, and so are candidates that do not divide a layer's
@@ -54,6 +54,6 @@ std::vector<Sensitivity> measure_sensitivity(const Graph& graph, const std::vect
 /// the user gave by name keep it. Steps whose harm is not finite come last. Throws Error(Input), naming what
 /// can be reached, if the sparsest patterns measured do not meet the budget.
 void choose_patterns(std::vector<SparseLayer>& layers, const std::vector<Sensitivity>& sensitivities,
-                     const Budget& budget);
+                     const SparsityBudget& budget);
 
 }  // namespace lithe

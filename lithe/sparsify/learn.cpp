@@ -37,13 +37,21 @@ ReestimateOptions reestimate_options(const TrainOptions& training, std::int64_t 
           .collective = training.collective};
 }
 
+std::int64_t tightened(const SparsityPattern& pattern, std::int64_t epoch, std::int64_t epochs) {
+  const std::int64_t steps = std::max<std::int64_t>(epochs - 1, 0);
+  if (epoch >= steps) return pattern.kept;
+  const std::int64_t above = pattern.group - pattern.kept;
+  return pattern.kept + (above * (steps - epoch) + steps - 1) / steps;
+}
+
 MaskHooks::MaskHooks(const MaskedGraph& masked, const MaskTraining& options, const TrainOptions& training)
     : masked_(masked),
       options_(options),
       reestimate_(reestimate_options(training, options.norm_batches)),
       spatial_(masked.layers.size()),
       weights_(masked.layers.size()),
-      fixed_(masked.layers.size()) {}
+      fixed_(masked.layers.size()),
+      start_(masked.layers.size()) {}
 
 std::vector<std::uint8_t> MaskHooks::weight_mask(Executor& executor, const MaskedLayer& layer) const {
   return mask_of(data_of(executor, layer.layer.weight), layer.layer);
@@ -66,12 +74,21 @@ void MaskHooks::before_training(Executor& executor) {
       else
         executor.set_constant(layer.fixed_mask, as_bytes(fixed_[i]).to(mask.options()).view_as(mask));
     } else if (weights_[i].empty()) {
-      weights_[i] = weight_mask(executor, layer);
+      weights_[i] = start_[i] = weight_mask(executor, layer);
     }
   }
 }
 
-void MaskHooks::before_step(Executor& executor, std::int64_t /*epoch*/, std::int64_t step) {
+void MaskHooks::set_kept(Executor& executor, std::int64_t epoch) const {
+  for (const MaskedLayer& layer : masked_.layers)
+    if (!layer.kept.empty())
+      executor.set_constant(layer.kept,
+                            at::full_like(executor.constant(layer.kept),
+                                          tightened(*layer.layer.pattern, epoch, options_.tighten_epochs)));
+}
+
+void MaskHooks::before_step(Executor& executor, std::int64_t epoch, std::int64_t step) {
+  if (step == 0) set_kept(executor, epoch);
   if (options_.update == SpatialUpdate::Step || (options_.update == SpatialUpdate::Epoch && step == 0))
     refresh(executor);
 }
@@ -92,20 +109,25 @@ void MaskHooks::refresh(Executor& executor) {
 }
 
 void MaskHooks::before_evaluation(Executor& executor, const DatasetPtr& data) {
+  set_kept(executor, options_.tighten_epochs);  // what is scored, and may be kept, follows the pattern
   reestimate_batch_norm(executor, data, reestimate_);
 }
 
 std::map<std::string, double> MaskHooks::epoch_numbers(Executor& executor, std::int64_t /*epoch*/) {
   std::map<std::string, double> numbers;
-  std::int64_t flips = 0, all = 0;
+  std::int64_t flips = 0, diverged = 0, all = 0;
   for (std::size_t i = 0; i < masked_.layers.size(); ++i) {
     if (weights_[i].empty()) continue;
     auto mask = weight_mask(executor, masked_.layers[i]);
     flips += differing(mask, weights_[i]);
+    diverged += differing(mask, start_[i]);
     all += static_cast<std::int64_t>(mask.size());
     weights_[i] = std::move(mask);
   }
-  if (all > 0) numbers["mask_flips"] = static_cast<double>(flips) / static_cast<double>(all);
+  if (all > 0) {
+    numbers["mask_flips"] = static_cast<double>(flips) / static_cast<double>(all);
+    numbers["mask_divergence"] = static_cast<double>(diverged) / static_cast<double>(all);
+  }
   if (spatial_asked_ > 0)
     numbers["spatial_flips"] = static_cast<double>(spatial_flips_) / static_cast<double>(spatial_asked_);
   spatial_flips_ = spatial_asked_ = 0;
@@ -120,6 +142,7 @@ std::map<std::string, std::string> MaskHooks::recipe() const {
   std::map<std::string, std::string> recipe = options_.recipe;
   recipe["masks"] = mode;
   recipe["decay of pruned weights"] = fmt::format("{}", masks.decay);
+  recipe["epochs of tightening"] = fmt::format("{}", options_.tighten_epochs);
   recipe["batches for norms"] = fmt::format("{}", options_.norm_batches);
   for (const MaskedLayer& one : masked_.layers)
     recipe[fmt::format("pattern of '{}'", one.layer.weight)] = format_sparsity(*one.layer.pattern);
@@ -141,6 +164,7 @@ std::map<std::string, at::Tensor> MaskHooks::state() const {
     const std::string& weight = masked_.layers[i].layer.weight;
     if (!spatial_[i].empty()) state["spatial/" + weight] = as_bytes(spatial_[i]);
     if (!weights_[i].empty()) state["weights/" + weight] = as_bytes(weights_[i]);
+    if (!start_[i].empty()) state["start/" + weight] = as_bytes(start_[i]);
     if (!fixed_[i].empty()) state["fixed/" + weight] = as_bytes(fixed_[i]);
   }
   state["spatial_counts"] = at::tensor({spatial_flips_, spatial_asked_}, at::kLong);
@@ -160,10 +184,12 @@ void MaskHooks::load_state(const std::map<std::string, at::Tensor>& state) {
     const MaskedLayer& one = masked_.layers[i];
     const SparseLayer& layer = one.layer;
     if (one.has_branch()) take("spatial/" + layer.weight, layer.groups.inner, spatial_[i]);
-    if (one.fixed_mask.empty())
-      take("weights/" + layer.weight, layer.groups.count(), weights_[i]);
-    else
+    if (!one.fixed_mask.empty()) {
       take("fixed/" + layer.weight, layer.groups.count(), fixed_[i]);
+    } else {
+      take("weights/" + layer.weight, layer.groups.count(), weights_[i]);
+      take("start/" + layer.weight, layer.groups.count(), start_[i]);
+    }
   }
   if (const auto counts = state.find("spatial_counts");
       counts != state.end() && counts->second.numel() == 2) {

@@ -259,6 +259,10 @@ MaskedGraph insert_masks(const Graph& graph, const std::vector<SparseLayer>& lay
           g.add_constant(layer.weight + "/fixed_mask",
                          TensorData(DType::Bool, weight.shape(), std::as_bytes(std::span(*bits)), bits));
       prune.inputs.push_back(one.fixed_mask);
+    } else if (options.tightens) {
+      one.kept =
+          g.add_constant(layer.weight + "/kept", TensorData::from<std::int64_t>({1}, {layer.pattern->kept}));
+      prune.inputs.push_back(one.kept);
     }
     g.nodes.push_back(std::move(prune));
     if (branch) {

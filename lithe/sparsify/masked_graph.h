@@ -28,7 +28,8 @@ enum class SpatialChoice {
 
 struct MaskOptions {
   MaskMode mode = MaskMode::Refined;
-  double decay = 2e-4;  // of pruned weights, added to their gradient
+  double decay = 2e-4;    // of pruned weights, added to their gradient
+  bool tightens = false;  // N is a constant of its own, so that it can fall from M while the masks are learnt
   bool branches = false;
   double branch_gamma = 0;  // scale of the second batch norm at the start; the paper's code has 1
   SpatialChoice spatial = SpatialChoice::Measured;
@@ -40,6 +41,7 @@ struct MaskedLayer {
   SparseLayer layer;
   std::string pruned, mask;  // W~ and B
   std::string fixed_mask;    // the constant behind it, under MaskMode::Fixed
+  std::string kept;          // N as it is now, an int64 constant, if it tightens
   std::string norm;          // output of the batch norm to fold, "" if none is folded
   // Of the second branch; "" without one.
   std::string branch_weight;  // V

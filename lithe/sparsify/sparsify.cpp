@@ -22,6 +22,7 @@ MaskOptions mask_options(const SparsifyOptions& options) {
   MaskOptions masks{.decay = options.decay, .spatial = options.spatial, .seed = options.train.seed};
   const bool trains_masks = options.method == SparsifyMethod::SrSte || options.method == SparsifyMethod::SpRe;
   masks.mode = trains_masks ? MaskMode::Refined : MaskMode::Fixed;
+  masks.tightens = trains_masks && options.tighten_epochs > 0;
   masks.branches = options.method == SparsifyMethod::SpRe;
   masks.branch_gamma = options.branch_gamma.value_or(options.faithful ? 1.0 : 0.0);
   return masks;
@@ -125,6 +126,7 @@ std::vector<std::string> departures(const SparsifyOptions& options) {
   differs(options.spatial_update.value_or(SpatialUpdate::Step) != SpatialUpdate::Step ||
               options.spatial_margin > 0,
           "spatial masks are not measured afresh before every step");
+  differs(options.tighten_epochs > 0, "the pattern is tightened");
   differs(!options.layers.prune_last, "the classifier stays dense");
   differs(true, "batch norms are re-estimated before every evaluation");
   return found;
@@ -142,13 +144,19 @@ Sparsified sparsify(const Graph& model, const DatasetPtr& data, const SparsifyOp
                     Progress& progress) {
   const bool trains = options.method != SparsifyMethod::Magnitude;
   if (trains && !data) fail("this method trains and needs data; give --data, or use --method magnitude");
+  if (trains && options.tighten_epochs >= options.train.epochs)
+    fail(
+        "tightening over {} epochs leaves none of the {} epochs of training to the pattern; give fewer, or "
+        "train longer",
+        options.tighten_epochs, options.train.epochs);
   if (options.budget && !data) fail("a budget needs data to measure how sensitive layers are; give --data");
   Sparsified result;
   Graph graph = model;
   adopt_constants(graph);
   if (options.from_scratch) initialise(graph, options.train.seed);
   std::vector<SparseLayer> layers = find_sparse_layers(graph, options.layers);
-  if (data) require_free_batch(graph, first_samples(graph, data), options.train.device);
+  if (data && options.train.batch > 1)
+    require_free_batch(graph, first_samples(graph, data), options.train.device);
   if (options.budget) {
     check_budget(layers, options.choose.candidates, *options.budget);
     result.sensitivities = measure_sensitivity(graph, layers, data, options.choose, progress);
@@ -197,6 +205,7 @@ Sparsified sparsify(const Graph& model, const DatasetPtr& data, const SparsifyOp
     const MaskTraining schedule{.update = options.spatial_update.value_or(
                                     options.faithful ? SpatialUpdate::Step : SpatialUpdate::Epoch),
                                 .margin = options.spatial_margin,
+                                .tighten_epochs = options.tighten_epochs,
                                 .norm_batches = options.norm_batches,
                                 .recipe = {{"permuted", options.permute ? "yes" : "no"},
                                            {"from scratch", options.from_scratch ? "yes" : "no"}}};

@@ -39,12 +39,13 @@ enum class SparsifyMethod {
 struct SparsifyOptions {
   SparsifyMethod method = SparsifyMethod::SpRe;
   LayerPolicy layers;
-  std::optional<Budget> budget;  // chooses a pattern for every layer instead of `layers.pattern`
+  std::optional<SparsityBudget> budget;  // chooses a pattern for every layer instead of `layers.pattern`
   ChooseOptions choose;
   bool permute = false;  // channels, before anything is pruned
   PermuteOptions permutation;
 
-  double decay = 2e-4;  // of pruned weights (SrSte, SpRe)
+  double decay = 2e-4;              // of pruned weights (SrSte, SpRe)
+  std::int64_t tighten_epochs = 0;  // in which N falls from M (SrSte, SpRe); see MaskTraining
   /// Of SpRe, as the paper's code: second batch norms start at scale 1 and spatial masks are measured before
   /// every step. Else (stabilised) they start at 0 and masks are measured once an epoch. The recipe of
   /// `train` stays what it is, see `published_recipe`; a note says where it departs.

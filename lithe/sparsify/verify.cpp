@@ -82,7 +82,7 @@ FoldDifference fold_difference(const Graph& learnt, const Graph& folded, const D
   if (data) {
     const std::int64_t fixed = fixed_batch(learnt);
     Loader loader(seeded_subset(data, std::max(samples, fixed), 1),
-                  {.batch = fixed > 0 ? fixed : 16, .threads = 1, .drop_last = fixed > 0});
+                  {.batch = std::max<std::int64_t>(fixed, 1), .threads = 1, .drop_last = fixed > 0});
     for (Batch batch; loader.next(batch);) feeds.push_back(bind_inputs(learnt, batch.inputs));
   } else {
     feeds.push_back(random_inputs(learnt, 1, free_sizes(learnt)));

@@ -15,10 +15,10 @@ namespace {
 using namespace testing_helpers;
 
 TEST(Budgets, Parse) {
-  EXPECT_EQ(parse_budget("size=0.3").share, 0.3);
-  EXPECT_EQ(parse_budget("macs=1").of, Budget::Of::Macs);
+  EXPECT_EQ(parse_sparsity_budget("size=0.3").share, 0.3);
+  EXPECT_EQ(parse_sparsity_budget("macs=1").of, SparsityBudget::Of::Macs);
   for (const char* text : {"", "0.3", "size=", "size=0", "macs=1.5", "size=a", "time=0.5"})
-    EXPECT_THROW(parse_budget(text), Error) << text;
+    EXPECT_THROW(parse_sparsity_budget(text), Error) << text;
 }
 
 TEST(ChoosePatterns, SparesTheSensitive) {
@@ -33,17 +33,23 @@ TEST(ChoosePatterns, SparesTheSensitive) {
   const std::vector<Sensitivity> harm{{0, {2, 4}, 0.01}, {0, {1, 4}, 0.02}, {0, {1, 16}, 0.05},
                                       {1, {2, 4}, 0.5},  {1, {1, 4}, 2.0},  {1, {1, 16}, 9.0}};
   auto chosen = layers;
-  choose_patterns(chosen, harm, {Budget::Of::Weights, 0.7});
+  choose_patterns(chosen, harm, {SparsityBudget::Of::Weights, 0.7});
   EXPECT_EQ(chosen[0].pattern->group, 16);
   EXPECT_FALSE(chosen[1].pattern);
   EXPECT_EQ(chosen[1].dense_reason, "the budget leaves it dense");
   EXPECT_EQ(chosen[2].dense_reason, "last layer");
   chosen = layers;
-  choose_patterns(chosen, harm, {Budget::Of::Weights, 0.53});
+  choose_patterns(chosen, harm, {SparsityBudget::Of::Weights, 0.53});
   EXPECT_EQ(chosen[1].pattern->kept, 2);
   chosen = layers;
-  EXPECT_THROW(choose_patterns(chosen, harm, {Budget::Of::Weights, 0.3}), Error);  // a third is always dense
-  EXPECT_THROW(choose_patterns(chosen, harm, {Budget::Of::Macs, 0.9}), Error);     // not known
+  const auto message = [&](SparsityBudget::Of of, double share) {
+    return test::message_of([&] { choose_patterns(chosen, harm, {of, share}); });
+  };
+  // A third is always dense, and the rest 1:16 at least.
+  EXPECT_THAT(message(SparsityBudget::Of::Weights, 0.3),
+              testing::HasSubstr("a budget of 0.300 cannot be met: the sparsest patterns leave 0.375"));
+  EXPECT_THAT(message(SparsityBudget::Of::Macs, 0.9),
+              testing::HasSubstr("the multiply-adds of layer '0' are not known"));
 }
 
 TEST(ChoosePatterns, KeepsWhatTheUserNamed) {
@@ -57,7 +63,7 @@ TEST(ChoosePatterns, KeepsWhatTheUserNamed) {
   };
   const auto all = harmless(8);
   ASSERT_EQ(all.size(), 3u);  // body.1, point, fc
-  choose_patterns(layers, all, {Budget::Of::Weights, 0.5});
+  choose_patterns(layers, all, {SparsityBudget::Of::Weights, 0.5});
   EXPECT_EQ(layer_named(layers, "body.2").density(), 0.5);
   EXPECT_EQ(layer_named(layers, "body.1").density(), 0.125);
 }
@@ -69,26 +75,27 @@ TEST(ChoosePatterns, WhatIsNotFiniteComesLast) {
     auto chosen = layers;
     const std::vector<Sensitivity> found{
         {0, {2, 4}, harm}, {0, {1, 4}, harm}, {1, {2, 4}, 0.5}, {1, {1, 4}, 3.0}};
-    choose_patterns(chosen, found, {Budget::Of::Weights, 0.63});
+    choose_patterns(chosen, found, {SparsityBudget::Of::Weights, 0.63});
     EXPECT_FALSE(chosen[0].pattern);
     EXPECT_EQ(chosen[1].density(), 0.25);
-    choose_patterns(chosen = layers, found, {Budget::Of::Weights, 0.5});  // no other way
+    choose_patterns(chosen = layers, found, {SparsityBudget::Of::Weights, 0.5});  // no other way
     EXPECT_TRUE(chosen[0].pattern);
   }
 }
 
 TEST(CheckBudget, RefusesBeforeMeasuring) {
-  const auto message = [](const LayerPolicy& policy, const Budget& budget) {
+  const auto message = [](const LayerPolicy& policy, const SparsityBudget& budget) {
     return test::message_of([&] {
       check_budget(find_sparse_layers(small_net(), policy), {{2, 4}, {1, 8}}, budget);
     });
   };
-  EXPECT_EQ(message({}, {Budget::Of::Weights, 0.5}), "");
-  EXPECT_THAT(message({}, {Budget::Of::Weights, 0.05}),
+  EXPECT_EQ(message({}, {SparsityBudget::Of::Weights, 0.5}), "");
+  EXPECT_THAT(message({}, {SparsityBudget::Of::Weights, 0.05}),
               testing::HasSubstr("a budget of 0.050 cannot be met: the sparsest patterns leave 0.1"));
   // A layer that the user keeps at 2:4 counts as that.
-  EXPECT_THAT(message({.pattern_for = {parse_pattern_rule("body.2=2:4")}}, {Budget::Of::Weights, 0.2}),
-              testing::HasSubstr("the sparsest patterns leave 0.4"));
+  EXPECT_THAT(
+      message({.pattern_for = {parse_pattern_rule("body.2=2:4")}}, {SparsityBudget::Of::Weights, 0.2}),
+      testing::HasSubstr("the sparsest patterns leave 0.4"));
 }
 
 TEST(MeasureSensitivity, GrowsWithSparsity) {

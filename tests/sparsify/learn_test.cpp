@@ -95,7 +95,45 @@ TEST(MaskHooks, CountsFlips) {
   executor.set_constant(layer.layer.weight, weight);
   std::int64_t all = 0;
   for (const MaskedLayer& one : masked.layers) all += one.layer.groups.count();
-  EXPECT_DOUBLE_EQ(hooks.epoch_numbers(executor, 1).at("mask_flips"), 2.0 / static_cast<double>(all));
+  const double two = 2.0 / static_cast<double>(all);
+  auto numbers = hooks.epoch_numbers(executor, 1);
+  EXPECT_DOUBLE_EQ(numbers.at("mask_flips"), two);
+  EXPECT_DOUBLE_EQ(numbers.at("mask_divergence"), two);
+  // Nothing flips any more, but the masks are still not those of the start, also after a checkpoint.
+  MaskHooks resumed(masked, {}, short_training());
+  resumed.load_state(hooks.state());
+  resumed.before_training(executor);
+  numbers = resumed.epoch_numbers(executor, 2);
+  EXPECT_EQ(numbers.at("mask_flips"), 0);
+  EXPECT_DOUBLE_EQ(numbers.at("mask_divergence"), two);
+}
+
+// N falls from M in equal steps, and the last epoch of the fall has the pattern.
+TEST(MaskHooks, TightensEpochByEpoch) {
+  std::vector<std::int64_t> kept;
+  for (std::int64_t epoch = 0; epoch < 6; ++epoch) kept.push_back(tightened({1, 8}, epoch, 5));
+  EXPECT_EQ(kept, (std::vector<std::int64_t>{8, 7, 5, 3, 1, 1}));
+  EXPECT_EQ(tightened({2, 4}, 0, 0), 2);
+
+  const MaskedGraph masked = masked_net({.tightens = true, .branches = true}, {.pattern = {1, 8}});
+  const MaskedLayer& layer = layer_called(masked, "body.2");
+  MaskHooks hooks(masked, {.tighten_epochs = 5}, short_training());
+  Executor executor(masked.graph, {.training = true});
+  const at::NoGradGuard no_grad;
+  const auto in_a_group = [&] {
+    const at::Tensor mask = executor.run({{"x", random_images(2, 1)}}, {layer.mask}).at(layer.mask);
+    return mask.unflatten(1, {-1, 8}).sum(2);
+  };
+  hooks.before_training(executor);
+  for (std::int64_t epoch = 0; epoch < 6; ++epoch) {
+    hooks.before_step(executor, epoch, 0);
+    EXPECT_TRUE((in_a_group() == kept[static_cast<std::size_t>(epoch)]).all().item<bool>()) << epoch;
+    hooks.before_step(executor, 0, 1);  // only the first step of an epoch changes it
+    EXPECT_TRUE((in_a_group() == kept[static_cast<std::size_t>(epoch)]).all().item<bool>()) << epoch;
+  }
+  hooks.before_step(executor, 0, 0);
+  hooks.before_evaluation(executor, small_data(64, 2));
+  EXPECT_TRUE((in_a_group() == 1).all().item<bool>());
 }
 
 // A fixed mask is not a function of the weights, so the checkpoint holds it.

@@ -163,7 +163,7 @@ TEST_F(Sparsify, FoldedModelsAndScratch) {
 
 TEST_F(Sparsify, BudgetAndPermutation) {
   SparsifyOptions options = options_for(SparsifyMethod::Magnitude);
-  options.budget = parse_budget("size=0.5");
+  options.budget = parse_sparsity_budget("size=0.5");
   options.choose = {.samples = 128, .norm_batches = 2, .batch = 64, .threads = 1};
   options.permute = true;
   const Sparsified result = sparsify(trained(), data_, options, progress_);
@@ -229,8 +229,23 @@ TEST_F(Sparsify, WhatTheUserCanMend) {
   options.tolerance = -1;
   EXPECT_THAT(error(data_, options), HasSubstr("folding would change"));
   options = options_for(SparsifyMethod::SrSte);
-  options.budget = parse_budget("size=0.01");
+  options.budget = parse_sparsity_budget("size=0.01");
   EXPECT_THAT(error(small_data(32, 1), options), HasSubstr("cannot be met"));
+}
+
+TEST_F(Sparsify, TighteningEndsAtThePattern) {
+  SparsifyOptions options = options_for(SparsifyMethod::SrSte, {1, 8});
+  options.tighten_epochs = 3;
+  EXPECT_THAT(test::message_of([&] { sparsify(trained(), data_, options, progress_); }),
+              HasSubstr("tightening over 3 epochs leaves none of the 3 epochs"));
+  options.train.epochs = 5;
+  options.train.validation_share = 0.2;
+  const Sparsified result = sparsify(trained(), data_, options, progress_);
+  for (const RecordState& state : check_sparsity_records(result.graph)) EXPECT_EQ(state.problem, "");
+  // Scored under the pattern from the first epoch on, while the weights still learn under a wider one.
+  for (const EpochRecord& record : result.history) EXPECT_TRUE(record.validation_top1.has_value());
+  EXPECT_GT(top1(result.graph, held_out_), 0.8);
+  EXPECT_LE(result.fold_difference.absolute, 1e-5);
 }
 
 // Node names are for people: two layers of one name, as some exporters write them, stay apart.
@@ -261,6 +276,11 @@ TEST_F(Sparsify, SaysThatABatchIsBakedIn) {
   for (const SparsifyMethod method : {SparsifyMethod::Magnitude, SparsifyMethod::SrSte})
     EXPECT_THAT(test::message_of([&] { sparsify(graph, data_, options_for(method), progress_); }),
                 HasSubstr("'tokens' runs one sample at a time, not 2"));
+  SparsifyOptions single = options_for(SparsifyMethod::SrSte);
+  single.train.batch = 1;
+  single.train.epochs = 1;
+  single.train.learning_rate = 1e-3;
+  EXPECT_EQ(sparsify(graph, small_data(20, 1), single, progress_).history.size(), 1u);
 }
 
 TEST_F(Sparsify, DataSmallerThanABatch) {
