@@ -23,7 +23,9 @@ class RunFile {
       nlohmann::json one = nlohmann::json::parse(line, nullptr, false);
       bool whole = one.is_object() && one.contains("key");
       for (const std::string& field : fields) whole = whole && one.contains(field);
-      if (whole) runs_[one.at("key")] = std::move(one);
+      if (!whole) continue;
+      const std::string key = one.at("key");  // before `one` is moved from
+      runs_[key] = std::move(one);
     }
   }
 
