@@ -93,6 +93,10 @@ at::Tensor SampleCache::gather(const at::Tensor& indices) const {
   return shared_.defined() ? shared_ : present(rows_.index_select(0, indices));
 }
 
+at::Tensor SampleCache::float_rows() const {
+  return rows_.defined() && type_ == at::kFloat && rows_.scalar_type() == at::kFloat ? rows_ : at::Tensor();
+}
+
 at::Tensor SampleCache::range(std::int64_t first, std::int64_t count) const {
   return shared_.defined() ? shared_ : present(rows_.narrow(0, first, count));
 }

@@ -61,11 +61,14 @@ class SampleCache {
   at::Tensor range(std::int64_t first, std::int64_t count) const;
 
   bool shared() const { return shared_.defined(); }
+  /// The rows themselves, [samples, elements] in the order in which `gather` lays out a sample; undefined if
+  /// they are not float32, or shared.
+  at::Tensor float_rows() const;
+  /// Rows of samples, laid out by that order, in the shape that the network has them.
+  at::Tensor present(at::Tensor rows) const;
   std::int64_t samples() const { return filled_; }
 
  private:
-  at::Tensor present(at::Tensor rows) const;
-
   CacheArena& arena_;
   std::string value_;
   std::int64_t samples_, filled_ = 0, owned_ = 0;

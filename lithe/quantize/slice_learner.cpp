@@ -1,11 +1,14 @@
 #include "lithe/quantize/slice_learner.h"
 
+#include <ATen/Parallel.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <numeric>
+#include <optional>
 
 #include "lithe/base/error.h"
 #include "lithe/base/random.h"
@@ -107,6 +110,84 @@ Loss loss_of(const at::Tensor& output, const at::Tensor& wanted, const at::Tenso
   return {value, magnitude.pow(exponent - 1).mul_(difference.sign()).mul_(exponent * scale)};
 }
 
+constexpr std::int64_t kElementsAThread = 65536;  // fewer are not worth starting one
+
+/// Runs work(position, row) for each of `indices`, on several threads if the rows are long enough.
+template <typename Work>
+void for_each_row(const at::Tensor& indices, std::int64_t elements, const Work& work) {
+  const auto* picked = indices.data_ptr<std::int64_t>();
+  const std::int64_t grain =
+      std::max<std::int64_t>(1, kElementsAThread / std::max<std::int64_t>(1, elements));
+  at::parallel_for(0, indices.numel(), grain, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) work(i, picked[i]);
+  });
+}
+
+/// What `mix` makes of the gathered samples of both caches, without gathering them first; undefined where the
+/// caches hold anything but float32.
+at::Tensor gather_mixed(const SampleCache& quantized, const SampleCache& full, const at::Tensor& indices,
+                        const DropMask& mask) {
+  const at::Tensor from = quantized.float_rows(), other = full.float_rows();
+  if (!from.defined() || !other.defined() || from.sizes() != other.sizes()) return {};
+  const std::int64_t elements = from.size(1);
+  at::Tensor blend = at::empty({indices.numel(), elements}, from.options());
+  const float *a = from.data_ptr<float>(), *b = other.data_ptr<float>();
+  float* to = blend.data_ptr<float>();
+  for_each_row(indices, elements, [&](std::int64_t i, std::int64_t row) {
+    mix(a + row * elements, b + row * elements, to + i * elements, elements, mask, i * elements);
+  });
+  return quantized.present(blend);
+}
+
+/// Sum of squares of y - wanted; `gradient` becomes y - wanted times `factor`.
+double squared_error(const float* y, const float* wanted, float* gradient, std::int64_t count, float factor) {
+  constexpr std::int64_t kLanes = 16, kBlock = 2048;  // partial sums short enough for float32
+  double sum = 0;
+  for (std::int64_t begin = 0; begin < count; begin += kBlock) {
+    const std::int64_t end = std::min(count, begin + kBlock), whole = begin + (end - begin) / kLanes * kLanes;
+    std::array<float, kLanes> lanes{};
+    std::int64_t j = begin;
+    for (; j < whole; j += kLanes)
+      for (std::int64_t k = 0; k < kLanes; ++k) {
+        const float difference = y[j + k] - wanted[j + k];
+        lanes[static_cast<std::size_t>(k)] += difference * difference;
+        gradient[j + k] = difference * factor;
+      }
+    for (; j < end; ++j) {
+      const float difference = y[j] - wanted[j];
+      lanes[0] += difference * difference;
+      gradient[j] = difference * factor;
+    }
+    for (const float lane : lanes) sum += lane;
+  }
+  return sum;
+}
+
+/// Whether `gather` would lay the tensor out as it is: samples one after the other, images in NHWC order.
+bool in_row_order(const at::Tensor& x) {
+  return x.dim() == 4 ? x.permute({0, 2, 3, 1}).is_contiguous() : x.is_contiguous();
+}
+
+/// The squared error and its gradient in one pass over output and cache; nothing where `loss_of` must do it.
+std::optional<Loss> fused_loss(const at::Tensor& output, const SampleCache& cache, const at::Tensor& indices,
+                               double scale) {
+  const at::Tensor rows = cache.float_rows();
+  if (!rows.defined() || !output.device().is_cpu() || output.scalar_type() != at::kFloat ||
+      !in_row_order(output) || output.numel() != indices.numel() * rows.size(1))
+    return std::nullopt;
+  const std::int64_t elements = rows.size(1);
+  at::Tensor gradient = at::empty_like(output);
+  const float *y = output.data_ptr<float>(), *wanted = rows.data_ptr<float>();
+  float* to = gradient.data_ptr<float>();
+  std::vector<double> sums(static_cast<std::size_t>(indices.numel()));
+  for_each_row(indices, elements, [&](std::int64_t i, std::int64_t row) {
+    sums[static_cast<std::size_t>(i)] =
+        squared_error(y + i * elements, wanted + row * elements, to + i * elements, elements,
+                      static_cast<float>(2 * scale));
+  });
+  return Loss{std::accumulate(sums.begin(), sums.end(), 0.0) * scale, gradient};
+}
+
 /// One learnt scale.
 struct Scale {
   std::vector<std::size_t> activations;
@@ -136,11 +217,20 @@ Feeds SliceLearner::feeds_for(const SliceData& data, const at::Tensor& indices, 
   const DropMask mask{.key = key, .keep = pass_.keep};
   Feeds feeds;
   for (const auto& [name, cache] : data.inputs) {
-    at::Tensor value = cache->gather(indices);
     const auto full = data.float_inputs.find(name);
+    const bool fused = options_.device.is_cpu() && !options_.composed;
+    at::Tensor value;
+    if (full != data.float_inputs.end() && fused)
+      value = gather_mixed(*cache, *full->second, indices,
+                           {.key = mixed(mask.key + feeds.size()), .keep = mask.keep});
+    if (value.defined()) {
+      feeds.emplace(name, value);
+      continue;
+    }
+    value = cache->gather(indices);
     if (full != data.float_inputs.end() && !cache->shared() && value.scalar_type() == at::kFloat) {
       const at::Tensor plain = full->second->gather(indices);
-      if (value.device().is_cpu() && options_.device.is_cpu() && !options_.composed) {
+      if (fused) {
         // Both lie in the order of the rows.
         at::Tensor blend = at::empty_like(value);
         mix(value.data_ptr<float>(), plain.data_ptr<float>(), blend.data_ptr<float>(), value.numel(),
@@ -213,15 +303,20 @@ SliceResult SliceLearner::learn(std::size_t index, const Slice& slice, const Sli
         const at::Tensor& output = outputs.at(target.value);
         if (!output.requires_grad()) continue;
         const at::NoGradGuard no_grad;
-        const at::Tensor wanted = target.wanted->gather(indices).to(options_.device);
-        const at::Tensor importance =
-            target.importance ? target.importance->gather(indices).to(options_.device) : at::Tensor();
         const double share = static_cast<double>(run_batch_) / static_cast<double>(options_.batch);
-        Loss one = loss_of(output.detach(), wanted, importance, options_.fisher, pass_.error_exponent,
-                           target.weight * share / positions(output));
-        loss += one.value;
+        const double scale = target.weight * share / positions(output);
+        std::optional<Loss> one;
+        if (!target.importance && pass_.error_exponent == 2 && !options_.composed)
+          one = fused_loss(output.detach(), *target.wanted, indices, scale);
+        if (!one) {
+          const at::Tensor wanted = target.wanted->gather(indices).to(options_.device);
+          const at::Tensor importance =
+              target.importance ? target.importance->gather(indices).to(options_.device) : at::Tensor();
+          one = loss_of(output.detach(), wanted, importance, options_.fisher, pass_.error_exponent, scale);
+        }
+        loss += one->value;
         roots.push_back(output);
-        gradients.push_back(one.gradient);
+        gradients.push_back(one->gradient);
       }
       if (!std::isfinite(loss))
         fail(
