@@ -18,8 +18,8 @@ namespace lithe {
 struct QuantizedActivation {
   std::string value;
   int bits = 8;
-  Quantizer quantizer;     // for the whole tensor
-  bool is_signed = false;  // int8 (int4) containers instead of uint8 (uint4)
+  Quantizer quantizer;               // for the whole tensor
+  bool is_signed = false;            // int8 (int4) containers instead of uint8 (uint4)
   std::optional<std::size_t> group;  // activations of one group share scale and zero-point
 };
 

@@ -11,7 +11,7 @@ namespace {
 constexpr double kStretch = 1.2, kShift = 0.1;  // h(V) = clip(1.2 sigmoid(V) - 0.1, 0, 1)
 constexpr double kDecided = 0.01;
 constexpr double kPinned = -20;  // V that no gradient reaches: h is 0
-constexpr double kOpen = 1.5;  // |V| from which a rounding can still change; h is 0.12 or 0.88 there
+constexpr double kOpen = 1.5;    // |V| from which a rounding can still change; h is 0.12 or 0.88 there
 
 at::Tensor hold(const at::Tensor& h) {
   return at::sigmoid(h).mul(kStretch).sub(kShift).clamp(0, 1);
