@@ -384,8 +384,8 @@ BitAssignment choose_bits(const std::vector<LayerChoices>& layers, const BitBudg
     if (count_bits)
       fail("a budget of {} cannot be met: the fewest bits of all layers are {:.4g} in the mean; raise it",
            format_budget(budget), static_cast<double>(knapsack.least_cost()) / static_cast<double>(weights));
-    fail("a budget of {} cannot be met: at the fewest bits the model takes {} bytes; raise it",
-         format_budget(budget), knapsack.least_cost() + options.fixed_bytes);
+    fail("a budget of {} cannot be met: at the fewest bits the model takes {} bytes; raise it{}",
+         format_budget(budget), knapsack.least_cost() + options.fixed_bytes, options.remedy);
   }
   BitAssignment result;
   for (const auto& choice : knapsack.hull_assignments())

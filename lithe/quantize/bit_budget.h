@@ -56,6 +56,7 @@ struct BitAssignment {
 struct BudgetOptions {
   std::int64_t fixed_bytes = 0;  // of the file beside the layers (biases); part of a size budget
   std::int64_t float_bytes = 0;  // of the float model, what Kind::Share refers to
+  std::string remedy;            // what helps besides a larger size, for the message of an impossible one
 };
 
 /// Chooses for every layer so that the sum of the losses is least under the budget. Exact: multiple-choice

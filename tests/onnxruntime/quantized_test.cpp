@@ -1,28 +1,12 @@
 // Exported quantised models in stock ONNX Runtime, as users run it, against the engine.
 #include <gtest/gtest.h>
 
-#include "lithe/base/file.h"
-#include "lithe/engine/random_inputs.h"
-#include "lithe/graph/onnx.h"
-#include "lithe/metrics/verify.h"
 #include "lithe/models/models.h"
-#include "lithe/quantize/quantize.h"
+#include "onnxruntime/export_and_verify.h"
 #include "onnxruntime/need.h"
 
 namespace lithe {
 namespace {
-
-Verification export_and_verify(const Graph& graph, const QuantizeOptions& options) {
-  Progress silent;
-  const at::NoGradGuard no_grad;
-  const Feeds feeds = random_inputs(graph, 11, {}, 4);
-  const Quantized quantized =
-      quantize(graph, tensor_dataset(random_inputs(graph, 12, {}, 16)), options, silent);
-  const TemporaryFolder folder;
-  write_onnx(quantized.graph, folder.path() / "q.onnx");
-  Executor executor(read_onnx(folder.path() / "q.onnx"));
-  return verify(executor, folder.path() / "q.onnx", feeds);
-}
 
 class QuantizedInOnnxRuntime : public testing::TestWithParam<int> {};
 
