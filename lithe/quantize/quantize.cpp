@@ -561,9 +561,10 @@ Quantized quantize(const Graph& model, const DatasetPtr& calibration, const Quan
     ground.layers = uncorrected;
     const auto sqnr_of = [&](QdqPlan other) {
       std::vector<std::string> unsaid;
+      Progress silent;  // a line of its own would look like the one above again
       if (export_options.integer_bias) guard_biases(ground.graph, other, unsaid);
       const Graph simple = export_qdq(ground.graph, other, export_options);
-      return measure_sqnr(result.reference, simple, {logits}, calibration, measured, progress).at(logits);
+      return measure_sqnr(result.reference, simple, {logits}, calibration, measured, silent).at(logits);
     };
     if (options.reconstruct) result.nearest_sqnr_db = sqnr_of(nearest);
     if (options.method != QuantizeMethod::MinMax)
