@@ -44,6 +44,7 @@ std::string shapes_text(const json& shapes) {
 std::optional<std::vector<std::vector<int>>> plan_groups(const std::vector<Unit>& units,
                                                          const std::vector<double>& capacity,
                                                          const ReconstructOptions& learning,
+                                                         const InputShapes& shapes, const Graph& graph,
                                                          std::vector<std::string>& notes) {
   GroupingOptions grouping = learning.grouping;
   const bool ranked = grouping.selector == Grouping::TopK || grouping.selector == Grouping::Drop;
@@ -56,6 +57,12 @@ std::optional<std::vector<std::vector<int>>> plan_groups(const std::vector<Unit>
   }
   if (grouping.selector == Grouping::Preset)
     grouping.preset = parse_groups(learning.preset, static_cast<int>(units.size()));
+  if (learning.memory > 0) {
+    Graph step = graph;
+    infer_shapes(step, concrete_input_shapes(graph, shapes, learning.batch));
+    grouping.max_bytes = learning.memory;
+    grouping.bytes = step_memory(step, units);
+  }
   return choose_groups(units, capacity, grouping, &notes);
 }
 
@@ -72,8 +79,9 @@ void show_quantization_plan(Invocation& call, const Graph& model, const Quantize
                             const std::vector<std::string>& shapes) {
   call.check_outputs(false);
   QuantizationPlan plan = plan_quantization(model, options);
-  Graph& graph = plan.graph;
-  infer_shapes(graph, concrete_input_shapes(graph, parse_shape_flags(shapes)));
+  Graph graph = plan.graph;
+  const InputShapes given = parse_shape_flags(shapes);
+  infer_shapes(graph, concrete_input_shapes(graph, given));
   const Cost cost = measure_cost(graph);
   std::map<std::string, int> bits;
   for (const LayerResult& layer : plan.layers) bits[layer.name] = layer.weight_bits;
@@ -118,7 +126,7 @@ void show_quantization_plan(Invocation& call, const Graph& model, const Quantize
   json groups = json::array();  // calibrated methods learn nothing together
   std::string grouped;
   if (learning) {
-    const auto chosen = plan_groups(found, capacity, *learning, plan.notes);
+    const auto chosen = plan_groups(found, capacity, *learning, given, plan.graph, plan.notes);
     groups = chosen ? json(*chosen) : json(nullptr);
     grouped =
         chosen ? "learnt together: " + format_groups(*chosen) : "learnt together: chosen when it is run";

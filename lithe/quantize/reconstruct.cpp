@@ -129,7 +129,7 @@ class Engine {
   }
 
  private:
-  /// What a step through units first..last holds: every value that they make, and its gradient.
+  /// For the samples that run at a time.
   std::function<std::int64_t(int, int)> step_memory(const std::vector<Unit>& units) {
     std::map<std::string, std::vector<std::int64_t>, std::less<>> shapes;
     for_each_batch(graph_, data_, {.batch = run_batch_, .threads = options_.threads, .limit = run_batch_},
@@ -138,22 +138,7 @@ class Engine {
                    });
     Graph shaped = graph_;
     infer_shapes(shaped, concrete_input_shapes(shaped, shapes));
-    std::vector<std::int64_t> bytes;
-    for (const Unit& unit : units) {
-      std::int64_t sum = 0;
-      for (const int node : unit.nodes)
-        for (const std::string& name : shaped.nodes[static_cast<std::size_t>(node)].outputs) {
-          const ValueInfo* info = name.empty() ? nullptr : shaped.info(name);
-          if (!info || !info->shape) continue;
-          std::int64_t elements = 1;
-          for (const Dim& dim : *info->shape) elements *= dim.known() ? dim.value : 1;
-          sum += 2 * elements * static_cast<std::int64_t>(sizeof(float));
-        }
-      bytes.push_back(sum);
-    }
-    return [bytes](int first, int last) {
-      return std::accumulate(bytes.begin() + first, bytes.begin() + last + 1, std::int64_t{0});
-    };
+    return lithe::step_memory(shaped, units);
   }
 
   /// One or two passes over the network; the results are those of the last that learns weights, with the
@@ -460,6 +445,25 @@ std::vector<double> data_free_capacity(const Graph& graph, const std::vector<Uni
         },
         stride_factor));
   return capacity;
+}
+
+std::function<std::int64_t(int, int)> step_memory(const Graph& shaped, const std::vector<Unit>& units) {
+  std::vector<std::int64_t> bytes;
+  for (const Unit& unit : units) {
+    std::int64_t sum = 0;
+    for (const int node : unit.nodes)
+      for (const std::string& name : shaped.nodes[static_cast<std::size_t>(node)].outputs) {
+        const ValueInfo* info = name.empty() ? nullptr : shaped.info(name);
+        if (!info || !info->shape) continue;
+        std::int64_t elements = 1;
+        for (const Dim& dim : *info->shape) elements *= dim.known() ? dim.value : 1;
+        sum += 2 * elements * static_cast<std::int64_t>(sizeof(float));
+      }
+    bytes.push_back(sum);
+  }
+  return [bytes](int first, int last) {
+    return std::accumulate(bytes.begin() + first, bytes.begin() + last + 1, std::int64_t{0});
+  };
 }
 
 Reconstruction reconstruct(const Graph& graph, QdqPlan& plan, const DatasetPtr& calibration,

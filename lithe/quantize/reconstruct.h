@@ -14,6 +14,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <limits>
 #include <optional>
 #include <string>
@@ -163,6 +164,10 @@ Reconstruction reconstruct(const Graph& graph, QdqPlan& plan, const DatasetPtr& 
 
 /// Units of the granularity, and their capacity without data under the plan's bits.
 std::vector<Unit> reconstruction_units(const Graph& graph, Granularity granularity);
+/// What a step through units first..last holds: every value that they make, and its gradient. `shaped` has
+/// shapes for the samples that run at a time.
+std::function<std::int64_t(int first, int last)> step_memory(const Graph& shaped,
+                                                             const std::vector<Unit>& units);
 std::vector<double> data_free_capacity(const Graph& graph, const std::vector<Unit>& units,
                                        const QdqPlan& plan, double stride_factor);
 

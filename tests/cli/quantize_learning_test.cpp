@@ -81,6 +81,9 @@ TEST_F(QuantizeLearning, DryRunsShowUnitsWithShapesAndGroups) {
             nlohmann::json::parse("[[0, 1], [2], [3, 4, 5]]"));
   EXPECT_EQ(plan("--method mrecg --grouping topk --capacity modcap --merges 1").result().at("groups").size(),
             5u);
+  const auto small = plan("--method mrecg --capacity modcap --memory 1M").result();
+  EXPECT_EQ(small.at("groups").size(), 6u);  // no two units fit
+  EXPECT_THAT(small.at("notes").dump(), HasSubstr("memory"));
   EXPECT_GT(plan("--method adaround").result().at("units").size(), 6u);  // layers
   EXPECT_EQ(plan("").result().at("groups"), nlohmann::json::array());
 
