@@ -39,6 +39,12 @@ struct QuantizeFlags {
 
 constexpr std::int64_t kRangeSamples = 512, kLearningSamples = 1024;
 
+/// Batches that are cut once are sixteen, as published.
+std::int64_t default_samples(const QuantizeOptions& options) {
+  if (!options.reconstruct) return kRangeSamples;
+  return options.reconstruct->draw == Draw::Batches ? 16 * options.reconstruct->batch : kLearningSamples;
+}
+
 int parse_bits(const std::string& text, const char* flag) {
   if (text == "off" || text == "32") return kFloatBits;
   if (text.size() == 1 && text[0] >= '2' && text[0] <= '8') return text[0] - '0';
@@ -160,9 +166,7 @@ void quantize_model(QuantizeFlags& flags, const QuantizeOptions& options) {
   }
   const Preprocess preprocess = preprocess_for(call.options.model, model, flags.preprocess);
   const std::int64_t limit = call.options.limit > 0 ? call.options.limit : -1;
-  const std::int64_t samples = flags.calib_samples > 0 ? flags.calib_samples
-                               : options.reconstruct   ? kLearningSamples
-                                                       : kRangeSamples;
+  const std::int64_t samples = flags.calib_samples > 0 ? flags.calib_samples : default_samples(options);
   const std::int64_t wanted = limit > 0 ? std::min(limit, samples) : samples;
   const DatasetPtr data = flags.data.empty() ? nullptr : open_dataset(flags.data, preprocess);
   // Where nothing is calibrated, the data only measure.

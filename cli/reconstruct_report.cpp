@@ -1,6 +1,7 @@
 #include "cli/reconstruct_report.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "cli/json.h"
 #include "cli/verb.h"
@@ -64,6 +65,29 @@ Series series_of(const char* name, const std::vector<SliceResult>& slices) {
   return series;
 }
 
+std::string units_text(const SliceResult& slice) {
+  return fmt::format("{}", fmt::join(slice.units, "-"));
+}
+
+std::string loss_text(double loss) {
+  return std::isnan(loss) ? "" : fmt::format("{:.4g}", loss);
+}
+
+std::string relative_text(const SliceResult& slice) {
+  return fmt::format("{:.4f}", slice.power > 0 ? slice.loss_after / slice.power : 0);
+}
+
+/// The slices, and the polish of all behind them.
+std::vector<SliceResult> learnt(const Reconstruction& reconstruction) {
+  std::vector<SliceResult> results = reconstruction.slices;
+  if (reconstruction.polish) {
+    results.push_back(*reconstruction.polish);
+    results.back().name = "polish";
+    results.back().units.clear();
+  }
+  return results;
+}
+
 }  // namespace
 
 json reconstruction_json(const Reconstruction& reconstruction) {
@@ -82,6 +106,7 @@ json reconstruction_json(const Reconstruction& reconstruction) {
               {"peak_cache_bytes", reconstruction.peak_cache},
               {"spilled_bytes", reconstruction.spilled},
               {"seconds", reconstruction.seconds}};
+  if (reconstruction.polish) object["polish"] = slices_json({*reconstruction.polish}).front();
   if (!reconstruction.survey.empty()) {
     object["survey"] = slices_json(reconstruction.survey);
     object["oscillation_ungrouped"] = oscillation_json(reconstruction.survey);
@@ -91,14 +116,9 @@ json reconstruction_json(const Reconstruction& reconstruction) {
 
 std::string reconstruction_table(const Reconstruction& reconstruction) {
   std::vector<std::vector<std::string>> rows;
-  for (const SliceResult& slice : reconstruction.slices) {
-    const double relative = slice.power > 0 ? slice.loss_after / slice.power : 0;
-    std::string units;
-    for (const int unit : slice.units) units += (units.empty() ? "" : "-") + std::to_string(unit);
-    rows.push_back({slice.name, units, fmt::format("{:.4g}", slice.loss_before),
-                    fmt::format("{:.4g}", slice.loss_after), fmt::format("{:.4f}", relative),
-                    format_seconds(slice.seconds)});
-  }
+  for (const SliceResult& slice : learnt(reconstruction))
+    rows.push_back({slice.name, units_text(slice), loss_text(slice.loss_before), loss_text(slice.loss_after),
+                    relative_text(slice), format_seconds(slice.seconds)});
   return format_table({"learnt together", "units", "loss, nearest", "loss, learnt", "relative", "time"},
                       rows);
 }
@@ -144,15 +164,11 @@ void add_reconstruction(Report& report, const Reconstruction& reconstruction) {
                           {"undecided"},
                           {"steps"},
                           {"seconds"}}};
-  for (const SliceResult& slice : reconstruction.slices) {
-    std::string units;
-    for (const int unit : slice.units) units += (units.empty() ? "" : "-") + std::to_string(unit);
-    table.rows.push_back({slice.name, units, fmt::format("{:.4g}", slice.loss_before),
-                          fmt::format("{:.4g}", slice.loss_after),
-                          fmt::format("{:.4f}", slice.power > 0 ? slice.loss_after / slice.power : 0),
+  for (const SliceResult& slice : learnt(reconstruction))
+    table.rows.push_back({slice.name, units_text(slice), loss_text(slice.loss_before),
+                          loss_text(slice.loss_after), relative_text(slice),
                           fmt::format("{} of {}", slice.undecided, slice.weights),
                           std::to_string(slice.steps), fmt::format("{:.1f}", slice.seconds)});
-  }
   report.add(std::move(table));
 }
 

@@ -3,8 +3,14 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include "lithe/base/error.h"
+#include "lithe/metrics/evaluate.h"
 
 namespace lithe {
+namespace {
+
+constexpr double kLeastProbability = 1e-30;
+
+}  // namespace
 
 std::map<std::string, SampleCachePtr> fisher_importance(Executor& network, const CacheMap& values,
                                                         const SampleCache& logits,
@@ -13,6 +19,7 @@ std::map<std::string, SampleCachePtr> fisher_importance(Executor& network, const
                                                         CacheArena& arena) {
   const std::string& last = network.graph().outputs.at(0).name;
   const at::Device device = network.options().device;
+  const bool probabilities = is_probability(network.graph(), last);
   std::map<std::string, SampleCachePtr> importance;
   for (const std::string& name : outputs)
     importance[name] = std::make_shared<SampleCache>(arena, name + "/importance", samples);
@@ -30,10 +37,12 @@ std::map<std::string, SampleCachePtr> fisher_importance(Executor& network, const
     if (said.dim() != 2 || said.size(1) < 2)
       fail("Fisher weights need a classifier, but the output '{}' is of shape {}; use --fisher none", last,
            fmt::join(said.sizes(), "x"));
-    const at::Tensor wanted = at::softmax(logits.range(first, run_batch).to(device), 1);
-    const at::Tensor divergence =
-        (wanted * (wanted.clamp_min(1e-30).log() - at::log_softmax(said, 1))).sum() /
-        static_cast<double>(run_batch);
+    const at::Tensor truth = logits.range(first, run_batch).to(device);
+    const at::Tensor wanted = probabilities ? truth : at::softmax(truth, 1);
+    const at::Tensor log_said =
+        probabilities ? said.clamp_min(kLeastProbability).log() : at::log_softmax(said, 1);
+    const at::Tensor divergence = (wanted * (wanted.clamp_min(kLeastProbability).log() - log_said)).sum() /
+                                  static_cast<double>(run_batch);
     const auto gradients = torch::autograd::grad({divergence}, leaves, {}, false, false, true);
     const at::NoGradGuard no_grad;
     for (std::size_t i = 0; i < outputs.size(); ++i) {

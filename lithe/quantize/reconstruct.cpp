@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <set>
 
@@ -13,6 +14,7 @@
 #include "lithe/quantize/batches.h"
 #include "lithe/quantize/fisher.h"
 #include "lithe/quantize/reconstruct_checkpoint.h"
+#include "lithe/quantize/reconstruction_loss.h"
 #include "lithe/quantize/sample_cache.h"
 #include "lithe/quantize/simulated_graph.h"
 #include "lithe/quantize/slice_learner.h"
@@ -22,7 +24,8 @@ namespace {
 
 constexpr double kDepthwiseRoundingWeight = 0.1, kRoundingWeight = 0.01;  // as published for either kind
 constexpr std::int64_t kBits8 = 8;
-constexpr int kPolishPass = 4;  // behind the two passes of the survey and the two of the run
+constexpr double kLeastPower = 1e-3;  // of an output against the mean: weaker ones do not count more
+constexpr int kPolishPass = 4;        // behind the two passes of the survey and the two of the run
 
 using Clock = std::chrono::steady_clock;
 
@@ -31,8 +34,9 @@ double seconds_since(Clock::time_point start) {
 }
 
 bool has_depthwise(const Graph& graph) {
-  return std::any_of(graph.nodes.begin(), graph.nodes.end(), [](const Node& node) {
-    return node.is("Conv") && node.attr("group", std::int64_t{1}) > 1;
+  return std::any_of(graph.nodes.begin(), graph.nodes.end(), [&](const Node& node) {
+    const TensorData* weight = node.is("Conv") ? graph.constant(node.input(1)) : nullptr;
+    return weight && weight->rank() > 2 && weight->shape()[1] == 1 && node.attr("group", std::int64_t{1}) > 1;
   });
 }
 
@@ -80,8 +84,15 @@ class Engine {
     rounding_weight_ =
         options_.rounding_weight.value_or(has_depthwise(graph_) ? kDepthwiseRoundingWeight : kRoundingWeight);
     result.rounding_weight = rounding_weight_;
-    memory_.open(options_, plan, samples_, result.notes);
+    require_something_to_learn(plan, result.notes);
+    memory_.open(options_, plan, *data_, samples_, result.notes);
 
+    std::function<std::int64_t(int, int)> step_bytes;
+    if (options_.memory > 0) {
+      step_bytes = step_memory(result.units);
+      if (std::string note = step_memory_note(result.units, step_bytes, options_.memory); !note.empty())
+        result.notes.push_back(std::move(note));
+    }
     const auto singles = one_by_one(result.units.size());
     result.groups = singles;
     const bool grouped = options_.grouping.selector != Grouping::None;
@@ -100,10 +111,8 @@ class Engine {
       GroupingOptions grouping = options_.grouping;
       if (grouping.selector == Grouping::Preset)
         grouping.preset = parse_groups(options_.preset, static_cast<int>(result.units.size()));
-      if (options_.memory > 0) {
-        grouping.max_bytes = options_.memory;
-        grouping.bytes = step_memory(result.units);
-      }
+      grouping.max_bytes = options_.memory;
+      grouping.bytes = step_bytes;
       result.groups = choose_groups(result.units, result.capacity, grouping, &result.notes);
     }
     result.slices = run_phases(result.units, result.groups, plan, 0, 1, "reconstruct");
@@ -152,12 +161,18 @@ class Engine {
                       .scale_rate = options_.scale_rate,
                       .rounding_weight = rounding_weight_,
                       .stream = static_cast<std::uint64_t>(2 * phase)};
+    if (steps < options_.schedule.steps) {  // roundings must be decided all the same
+      ReconstructOptions hurried;
+      set_steps(hurried, steps);
+      pass.rounding_rate = std::max(options_.rounding_rate, hurried.rounding_rate);
+      pass.scale_rate = std::max(options_.scale_rate, hurried.scale_rate);
+    }
     if (options_.scales != ScaleLearning::Separate || plan.activations.empty()) {
       pass.scales = options_.scales != ScaleLearning::Off;
       return run_pass(units, groups, plan, pass, 2 * phase, task);
     }
     pass.scales = false;
-    pass.keep = 0;
+    pass.float_activations = true;
     std::vector<SliceResult> rounded = run_pass(units, groups, plan, pass, 2 * phase, task);
     const PassSettings scales{
         .weights = false,
@@ -169,6 +184,8 @@ class Engine {
     const std::vector<SliceResult> scaled =
         run_pass(units, groups, plan, scales, 2 * phase + 1, "learn scales");
     for (std::size_t i = 0; i < rounded.size(); ++i) {
+      rounded[i].loss_before =
+          std::numeric_limits<double>::quiet_NaN();  // of another network: float activations
       rounded[i].loss_after = scaled[i].loss_after;
       rounded[i].seconds += scaled[i].seconds;
     }
@@ -185,7 +202,7 @@ class Engine {
     if (number == kPolishPass)
       show_units(slices.front(), make_slices(graph_, names, units, one_by_one(units.size())));
     Executor simulated(names.graph, {.device = options_.device});
-    if (pass.keep == 0)
+    if (pass.float_activations)
       for (const std::string& drop : names.drops) simulated.set_constant(drop, at::zeros({2}, at::kLong));
     SliceLearner learner(simulated, names, graph_, options_, pass, run_batch_);
     Frontier frontier;
@@ -193,7 +210,11 @@ class Engine {
     SampleCachePtr logits;
     if (options_.fisher != Fisher::None && pass.weights) logits = float_logits(frontier);
 
-    std::set<std::size_t> seen_weights, seen_scales;
+    std::set<std::size_t> seen_weights, seen_scales = scales_of_inputs(plan);
+    for (std::size_t s = 0; s < results.size(); ++s)
+      if (s >= slices.size() || results[s].units != slices[s].units)
+        fail("the checkpoint in '{}' is of other groups of units; leave out --resume to start anew",
+             options_.checkpoints.string());
     progress_.start(task, pass.steps * static_cast<std::int64_t>(slices.size()));
     for (std::size_t s = 0; s < slices.size(); ++s) {
       const Slice& slice = slices[s];
@@ -302,7 +323,7 @@ class Engine {
         append(frontier.plain, name, value, run_batch_);
     }
     SliceData data{.samples = samples_};
-    const bool mixes = pass.keep > 0 && pass.keep < 1;
+    const bool mixes = pass.keep < 1 && !pass.float_activations;
     for (const std::string& name : slice.inputs) {
       data.inputs[name] = frontier.quantized.at(name);
       const SampleCachePtr& full = frontier.plain.at(names.original(name));
@@ -316,9 +337,16 @@ class Engine {
       });
       if (!also_quantized && !wanted->shared()) data.targets.push_back({.value = name, .wanted = wanted});
     }
-    // Outputs of different size count by how well each is met.
-    if (data.targets.size() > 1)
-      for (SliceTarget& target : data.targets) target.weight = 1 / std::max(power_of(target), 1e-12);
+    // Outputs of different size count by how well each is met, in the measure of the single ones.
+    if (data.targets.size() > 1) {
+      std::vector<double> powers;
+      for (const SliceTarget& target : data.targets) powers.push_back(power_of(target));
+      const double mean =
+          std::accumulate(powers.begin(), powers.end(), 0.0) / static_cast<double>(powers.size());
+      for (std::size_t i = 0; i < powers.size() && mean > 0; ++i)
+        data.targets[i].weight =
+            mean / std::max(powers[i], kLeastPower * mean) / static_cast<double>(powers.size());
+    }
     return data;
   }
 
@@ -374,10 +402,44 @@ class Engine {
         return layers.contains(static_cast<int>(plan.layers[layer].node));
       });
       if (!here || !seen.insert(w).second) continue;
-      const bool eight = weight.bits == kBits8 || weight.reduced;
-      if (pass.weights && (!eight || options_.round_eight_bits)) weights.push_back(w);
+      if (pass.weights && learns_rounding(weight)) weights.push_back(w);
     }
     return weights;
+  }
+
+  /// Quantisers that share their scale with one of a graph input, whose values are cached before any slice:
+  /// that scale stays.
+  std::set<std::size_t> scales_of_inputs(const QdqPlan& plan) const {
+    std::set<std::size_t> fixed;
+    for (std::size_t a = 0; a < plan.activations.size(); ++a)
+      for (const ValueInfo* input : graph_.required_inputs()) {
+        if (plan.activations[a].value != input->name) continue;
+        fixed.insert(a);
+        for (std::size_t b = 0; b < plan.activations.size(); ++b)
+          if (plan.activations[a].group && plan.activations[b].group == plan.activations[a].group)
+            fixed.insert(b);
+      }
+    return fixed;
+  }
+
+  bool learns_rounding(const QuantizedWeight& weight) const {
+    return options_.round_eight_bits || (weight.bits < kBits8 && !weight.reduced);
+  }
+
+  void require_something_to_learn(const QdqPlan& plan, std::vector<std::string>& notes) const {
+    const auto roundings =
+        std::count_if(plan.weights.begin(), plan.weights.end(),
+                      [&](const QuantizedWeight& weight) { return learns_rounding(weight); });
+    const bool scales =
+        options_.scales != ScaleLearning::Off && scales_of_inputs(plan).size() < plan.activations.size();
+    if (roundings == 0 && !scales)
+      fail(
+          "nothing is left to learn: 8-bit weights (7 with --reduce-range) keep their nearest codes unless "
+          "--round-8bit is given, and no activation scale is learnt; use --method mse, or fewer bits");
+    if (roundings == 0)
+      notes.push_back(
+          "only activation scales were learnt: 8-bit weights (7 with --reduce-range) keep their "
+          "nearest codes; --round-8bit learns them too");
   }
 
   /// Activations of the slice whose scale is to be learnt, those with one scale together.
@@ -400,10 +462,19 @@ class Engine {
   void add_warnings(Reconstruction& result) const {
     constexpr double kMuch = 1e-3;
     std::int64_t weights = 0, undecided = 0;
-    for (const SliceResult& slice : result.slices) {
+    const auto count = [&](const SliceResult& slice) {
       weights += slice.weights;
       undecided += slice.undecided;
-    }
+    };
+    if (result.polish)
+      count(*result.polish);
+    else
+      for (const SliceResult& slice : result.slices) count(slice);
+    if (result.polish && result.polish->loss_after > result.polish->loss_before)
+      result.notes.push_back(
+          fmt::format("the polish made the whole worse on the calibration data ({:.4g} to {:.4g}); "
+                      "leave it out, or give it more steps",
+                      result.polish->loss_before, result.polish->loss_after));
     if (static_cast<double>(undecided) > kMuch * static_cast<double>(weights))
       result.notes.push_back(fmt::format(
           "{:.2f} % of the roundings were not decided when learning ended; more --steps, a higher "
@@ -466,10 +537,29 @@ std::function<std::int64_t(int, int)> step_memory(const Graph& shaped, const std
   };
 }
 
+std::string step_memory_note(const std::vector<Unit>& units,
+                             const std::function<std::int64_t(int first, int last)>& bytes,
+                             std::int64_t memory) {
+  int largest = 0;
+  for (int i = 1; i < static_cast<int>(units.size()); ++i)
+    if (bytes(i, i) > bytes(largest, largest)) largest = i;
+  const std::int64_t most = units.empty() ? 0 : bytes(largest, largest);
+  if (most <= memory) return "";
+  return fmt::format(
+      "a step of unit '{}' alone holds {:.1f} MB, more than the {:.1f} MB of --memory, which then bounds "
+      "what is "
+      "cached only; a smaller --learn-batch needs less",
+      units[static_cast<std::size_t>(largest)].name, static_cast<double>(most) / 1e6,
+      static_cast<double>(memory) / 1e6);
+}
+
 Reconstruction reconstruct(const Graph& graph, QdqPlan& plan, const DatasetPtr& calibration,
                            const ReconstructOptions& options, Progress& progress) {
   if (plan.weights.empty() && plan.activations.empty())
     fail("nothing is quantised, so nothing can be learnt");
+  if (!(options.keep > 0 && options.keep <= 1))
+    fail("--keep {}: give more than 0, and at most 1 (all activations quantised in every step)",
+         options.keep);
   if (options.batch < 1 || options.schedule.steps < 1)
     fail("reconstruction needs at least one step and one sample a step");
   const at::NoGradGuard no_grad;

@@ -129,7 +129,8 @@ struct SliceResult {
   std::vector<int> units;
   std::int64_t steps = 0;
   /// Mean over samples and positions of the squared error of the outputs, summed over channels, on all
-  /// calibration data: with the nearest codes, and with the learnt ones.
+  /// calibration data: with the nearest codes (NaN with separate scales, where that network never ran), and
+  /// with the learnt ones. Several outputs are averaged, each brought to their mean power first.
   double loss_before = 0, loss_after = 0;
   double power = 0;  // the same of the float outputs themselves
   /// Of reconstruction loss and weighted regulariser where the latter sets in.
@@ -144,8 +145,7 @@ struct Reconstruction {
   std::vector<std::vector<int>> groups;  // units learnt together
   std::vector<SliceResult> survey;       // slice by slice without groups, where losses were measured first
   std::vector<SliceResult> slices;
-  std::optional<SliceResult>
-      polish;  // of the whole network; its losses are relative, summed over the outputs
+  std::optional<SliceResult> polish;  // of the whole network, all units' outputs averaged
   std::int64_t samples = 0;
   std::int64_t peak_cache = 0, spilled = 0;  // bytes
   double rounding_weight = 0;                // that was used
@@ -168,6 +168,10 @@ std::vector<Unit> reconstruction_units(const Graph& graph, Granularity granulari
 /// shapes for the samples that run at a time.
 std::function<std::int64_t(int first, int last)> step_memory(const Graph& shaped,
                                                              const std::vector<Unit>& units);
+/// One line that names the largest unit, if its step alone takes more than `memory`; else "".
+std::string step_memory_note(const std::vector<Unit>& units,
+                             const std::function<std::int64_t(int first, int last)>& bytes,
+                             std::int64_t memory);
 std::vector<double> data_free_capacity(const Graph& graph, const std::vector<Unit>& units,
                                        const QdqPlan& plan, double stride_factor);
 

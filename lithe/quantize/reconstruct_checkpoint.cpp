@@ -1,5 +1,7 @@
 #include "lithe/quantize/reconstruct_checkpoint.h"
 
+#include <algorithm>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "lithe/base/error.h"
@@ -17,8 +19,11 @@ std::uint64_t hash_of(const at::Tensor& tensor) {
   return fnv1a({static_cast<const std::byte*>(plain.data_ptr()), static_cast<std::size_t>(plain.nbytes())});
 }
 
-/// Everything that the result depends on, besides the data, of which the calibrated scales tell.
-std::string recipe_of(const ReconstructOptions& options, const QdqPlan& plan, std::int64_t samples) {
+constexpr std::int64_t kToldSamples = 8;  // that stand for the data
+
+/// Everything that the result depends on.
+std::string recipe_of(const ReconstructOptions& options, const QdqPlan& plan, const Dataset& data,
+                      std::int64_t samples) {
   std::uint64_t hash = 0;
   const auto mix = [&](const at::Tensor& tensor) { hash = hash * 1099511628211u + hash_of(tensor); };
   for (const QuantizedWeight& weight : plan.weights) {
@@ -26,6 +31,8 @@ std::string recipe_of(const ReconstructOptions& options, const QdqPlan& plan, st
     mix(weight.codes);
   }
   for (const QuantizedActivation& activation : plan.activations) mix(activation.quantizer.scale);
+  for (std::int64_t i = 0; i < std::min(samples, kToldSamples); ++i)
+    for (const auto& [name, value] : data.get(i).inputs) mix(value);
   const GroupingOptions& grouping = options.grouping;
   return json{
       {"plan", hash},
@@ -50,6 +57,9 @@ std::string recipe_of(const ReconstructOptions& options, const QdqPlan& plan, st
       {"rounding_weight", options.rounding_weight.value_or(-1)},
       {"round_eight_bits", options.round_eight_bits},
       {"scale_pass", {options.scale_steps, options.scale_pass_rate}},
+      {"polish_steps", options.polish_steps},
+      // Groups stay within it.
+      {"memory", grouping.selector == Grouping::None ? 0 : options.memory},
       {"seed", options.seed},
       {"half_caches", options.half_caches},
       {"composed", options.composed}}
@@ -71,9 +81,12 @@ SliceResult result_of(const json& item) {
   result.name = item.at("name");
   result.units = item.at("units").get<std::vector<int>>();
   result.steps = item.at("steps");
-  result.loss_before = item.at("loss").at(0);
-  result.loss_after = item.at("loss").at(1);
-  result.power = item.at("loss").at(2);
+  const auto number = [](const json& value) {  // JSON has no NaN
+    return value.is_number() ? value.get<double>() : std::numeric_limits<double>::quiet_NaN();
+  };
+  result.loss_before = number(item.at("loss").at(0));
+  result.loss_after = number(item.at("loss").at(1));
+  result.power = number(item.at("loss").at(2));
   result.loss_at_warmup = item.at("warmup").at(0);
   result.regulariser_at_warmup = item.at("warmup").at(1);
   result.weights = item.at("weights").at(0);
@@ -98,22 +111,26 @@ std::map<std::string, at::Tensor> state_of(const QdqPlan& plan) {
 
 }  // namespace
 
-void ReconstructMemory::open(const ReconstructOptions& options, const QdqPlan& plan, std::int64_t samples,
-                             std::vector<std::string>& notes) {
+void ReconstructMemory::open(const ReconstructOptions& options, const QdqPlan& plan, const Dataset& data,
+                             std::int64_t samples, std::vector<std::string>& notes) {
   if (options.checkpoints.empty()) return;
   std::filesystem::create_directories(options.checkpoints);
   file_ = options.checkpoints / "reconstruction.safetensors";
-  recipe_ = recipe_of(options, plan, samples);
-  if (!options.resume || !std::filesystem::exists(file_)) return;
+  recipe_ = recipe_of(options, plan, data, samples);
+  if (!options.resume) return;
+  if (!std::filesystem::exists(file_)) {
+    notes.push_back(fmt::format("'{}' is not there: reconstruction started anew", file_.string()));
+    return;
+  }
   std::pair<NamedTensors, json> read;
   try {
     read = read_checked(file_);
   } catch (const Error& error) {
-    notes.push_back(fmt::format("{}; reconstruction starts anew", error.what()));
+    notes.push_back(fmt::format("{}; reconstruction started anew", error.what()));
     return;
   }
   const json& about = read.second;
-  if (about.at("recipe") != recipe_)
+  if (about.value("recipe", "") != recipe_)
     fail(
         "'{}' was made with another model, other data or other options; give the same again, or leave out "
         "--resume to start anew",
@@ -122,7 +139,7 @@ void ReconstructMemory::open(const ReconstructOptions& options, const QdqPlan& p
   finished_ = about.at("finished");
   for (const auto& [number, list] : about.at("results").items())
     for (const json& item : list) results_[std::stoi(number)].push_back(result_of(item));
-  for (const auto& [name, data] : read.first) state_[name] = to_tensor(data).clone();
+  for (const auto& [name, data_of_name] : read.first) state_[name] = to_tensor(data_of_name).clone();
 }
 
 bool ReconstructMemory::restore(int number, QdqPlan& plan, std::vector<SliceResult>& results) const {

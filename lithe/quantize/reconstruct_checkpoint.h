@@ -16,8 +16,8 @@ namespace lithe {
 class ReconstructMemory {
  public:
   /// Reads the file if `options.resume`. Throws Error(Input) if it was made with other options, data or
-  /// model; a damaged file is told in `notes`, and the work starts anew.
-  void open(const ReconstructOptions& options, const QdqPlan& plan, std::int64_t samples,
+  /// model; that it is damaged or not there is told in `notes`, and the work starts anew.
+  void open(const ReconstructOptions& options, const QdqPlan& plan, const Dataset& data, std::int64_t samples,
             std::vector<std::string>& notes);
 
   /// Brings plan and results to where pass `number` stood; true if that pass was finished.

@@ -77,6 +77,10 @@ void SampleCache::append(const at::Tensor& batch, std::int64_t count) {
          value_, fmt::join(shape_, "x"), fmt::join(shape, "x"));
   const at::Tensor plain = batch.dim() == 4 ? batch.permute({0, 2, 3, 1}) : batch;
   rows_.narrow(0, filled_, count).copy_(plain.reshape({count, -1}));
+  if (rows_.scalar_type() == at::kHalf && type_ != at::kHalf &&
+      !at::isfinite(rows_.narrow(0, filled_, count)).all().item<bool>())
+    fail("the value '{}' reaches {}, which 16 bits do not hold; leave out --half-caches", value_,
+         batch.abs().max().item<double>());
   filled_ += count;
 }
 

@@ -15,6 +15,7 @@
 #include "lithe/kernels/fake_quantize.h"
 #include "lithe/ops/registry.h"
 #include "lithe/quantize/adam.h"
+#include "lithe/quantize/reconstruction_loss.h"
 #include "lithe/quantize/soft_weight.h"
 
 namespace lithe {
@@ -29,11 +30,8 @@ std::uint64_t stream_of(Stream purpose, std::uint64_t pass, std::uint64_t slice)
   return (pass * 1000003 + slice) * 8 + static_cast<std::uint64_t>(purpose);
 }
 
-std::uint64_t mixed(std::uint64_t x) {  // splitmix64
-  x += 0x9e3779b97f4a7c15u;
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-  return x ^ (x >> 31);
+std::uint64_t mixed(std::uint64_t x) {
+  return drop::mix64(x + drop::kStride);
 }
 
 at::Tensor drop_tensor(std::uint64_t key, double keep) {
@@ -78,37 +76,6 @@ class Sampler {
   Rng rng_;
   std::vector<std::int64_t> order_;
 };
-
-/// The loss of one output and its gradient by that output.
-struct Loss {
-  double value = 0;
-  at::Tensor gradient;
-};
-
-Loss loss_of(const at::Tensor& output, const at::Tensor& wanted, const at::Tensor& importance, Fisher fisher,
-             double exponent, double scale) {
-  const at::Tensor difference = output - wanted;
-  if (fisher == Fisher::Full && importance.defined()) {
-    const at::Tensor magnitude = difference.abs();
-    const at::Tensor product = (magnitude * importance).flatten(1).sum(1);
-    std::vector<std::int64_t> shape(static_cast<std::size_t>(output.dim()), 1);
-    shape[0] = output.size(0);
-    const at::Tensor per_sample = product.view(shape);
-    // <|d|, g> |d| g, averaged over elements and divided by 100 as published; its derivative by |d| is
-    // 2 <|d|, g> g.
-    const double divisor = 100 * static_cast<double>(output.numel());
-    return {product.square().sum().item<float>() / divisor,
-            difference.sign() * per_sample * importance * (2 / divisor)};
-  }
-  if (exponent == 2) {
-    at::Tensor weighted = importance.defined() ? difference * importance.square() : difference;
-    const double value = (weighted * difference).sum().item<float>() * scale;
-    return {value, weighted.mul(2 * scale)};
-  }
-  const at::Tensor magnitude = difference.abs();
-  const double value = magnitude.pow(exponent).sum().item<float>() * scale;
-  return {value, magnitude.pow(exponent - 1).mul_(difference.sign()).mul_(exponent * scale)};
-}
 
 constexpr std::int64_t kElementsAThread = 65536;  // fewer are not worth starting one
 
@@ -168,9 +135,10 @@ bool in_row_order(const at::Tensor& x) {
   return x.dim() == 4 ? x.permute({0, 2, 3, 1}).is_contiguous() : x.is_contiguous();
 }
 
-/// The squared error and its gradient in one pass over output and cache; nothing where `loss_of` must do it.
-std::optional<Loss> fused_loss(const at::Tensor& output, const SampleCache& cache, const at::Tensor& indices,
-                               double scale) {
+/// The squared error and its gradient in one pass over output and cache; nothing where `reconstruction_loss`
+/// must do it.
+std::optional<ReconstructionLoss> fused_loss(const at::Tensor& output, const SampleCache& cache,
+                                             const at::Tensor& indices, double scale) {
   const at::Tensor rows = cache.float_rows();
   if (!rows.defined() || !output.device().is_cpu() || output.scalar_type() != at::kFloat ||
       !in_row_order(output) || output.numel() != indices.numel() * rows.size(1))
@@ -185,7 +153,7 @@ std::optional<Loss> fused_loss(const at::Tensor& output, const SampleCache& cach
         squared_error(y + i * elements, wanted + row * elements, to + i * elements, elements,
                       static_cast<float>(2 * scale));
   });
-  return Loss{std::accumulate(sums.begin(), sums.end(), 0.0) * scale, gradient};
+  return ReconstructionLoss{std::accumulate(sums.begin(), sums.end(), 0.0) * scale, gradient};
 }
 
 /// One learnt scale.
@@ -196,12 +164,6 @@ struct Scale {
 };
 
 }  // namespace
-
-double positions(const at::Tensor& output) {
-  if (output.dim() < 2) return static_cast<double>(output.numel());
-  const std::int64_t channels = output.dim() == 3 ? output.size(2) : output.size(1);
-  return static_cast<double>(output.numel()) / static_cast<double>(std::max<std::int64_t>(1, channels));
-}
 
 SliceLearner::SliceLearner(Executor& simulated, const SimulatedGraph& names, const Graph& reference,
                            const ReconstructOptions& options, const PassSettings& pass,
@@ -218,7 +180,7 @@ Feeds SliceLearner::feeds_for(const SliceData& data, const at::Tensor& indices, 
   Feeds feeds;
   for (const auto& [name, cache] : data.inputs) {
     const auto full = data.float_inputs.find(name);
-    const bool fused = options_.device.is_cpu() && !options_.composed;
+    const bool fused = !options_.composed;  // caches are in memory whatever runs the network
     at::Tensor value;
     if (full != data.float_inputs.end() && fused)
       value = gather_mixed(*cache, *full->second, indices,
@@ -271,7 +233,7 @@ SliceResult SliceLearner::learn(std::size_t index, const Slice& slice, const Sli
   }
 
   Sampler sampler(options_, pass_.stream, index, data.samples);
-  const bool drops = pass_.keep > 0 && pass_.keep < 1;
+  const bool drops = pass_.keep < 1 && !pass_.float_activations;
   const std::uint64_t drop_seed =
       mixed(options_.seed * 0x9e3779b97f4a7c15u + stream_of(Stream::Drop, pass_.stream, index));
   const RoundingSchedule schedule{.steps = pass_.steps,
@@ -305,24 +267,25 @@ SliceResult SliceLearner::learn(std::size_t index, const Slice& slice, const Sli
         const at::NoGradGuard no_grad;
         const double share = static_cast<double>(run_batch_) / static_cast<double>(options_.batch);
         const double scale = target.weight * share / positions(output);
-        std::optional<Loss> one;
+        std::optional<ReconstructionLoss> one;
         if (!target.importance && pass_.error_exponent == 2 && !options_.composed)
           one = fused_loss(output.detach(), *target.wanted, indices, scale);
         if (!one) {
           const at::Tensor wanted = target.wanted->gather(indices).to(options_.device);
           const at::Tensor importance =
               target.importance ? target.importance->gather(indices).to(options_.device) : at::Tensor();
-          one = loss_of(output.detach(), wanted, importance, options_.fisher, pass_.error_exponent, scale);
+          one = reconstruction_loss(
+              output.detach(), wanted, importance,
+              {.fisher = options_.fisher, .exponent = pass_.error_exponent, .factor = scale});
         }
         loss += one->value;
         roots.push_back(output);
         gradients.push_back(one->gradient);
       }
       if (!std::isfinite(loss))
-        fail(
-            "slice '{}': the loss is not finite at step {}; lower the learning rate, or look at the data; "
-            "finished slices are kept in the checkpoint",
-            slice.name, step);
+        fail("slice '{}': the loss is not finite at step {}; lower the learning rates, or look at the data{}",
+             slice.name, step,
+             options_.checkpoints.empty() ? "" : "; finished slices are kept in the checkpoint");
       if (!roots.empty()) torch::autograd::backward(roots, gradients);
     }
     const at::NoGradGuard no_grad;

@@ -36,10 +36,11 @@ struct SliceData {
 /// What one pass over the network learns.
 struct PassSettings {
   bool weights = true, scales = true;
-  bool from_codes = false;    // roundings go on from the codes they have
-  double rounding_rate = 0;   // 0: that of the options
-  double keep = 1;            // of quantised activations, and of inputs where it is between 0 and 1
-  double error_exponent = 2;  // of the reconstruction loss
+  bool from_codes = false;         // roundings go on from the codes they have
+  double rounding_rate = 0;        // 0: that of the options
+  double keep = 1;                 // share of activations and inputs that are quantised in a step
+  bool float_activations = false;  // no activation is quantised at all
+  double error_exponent = 2;       // of the reconstruction loss
   std::int64_t steps = 2000;
   double scale_rate = 4e-5;
   double rounding_weight = 0.01;
@@ -63,7 +64,6 @@ class SliceLearner {
                   CacheArena* arena) const;
 
  private:
-  struct Random;
   Feeds feeds_for(const SliceData& data, const at::Tensor& indices, std::uint64_t key) const;
 
   Executor& simulated_;
@@ -73,9 +73,5 @@ class SliceLearner {
   PassSettings pass_;
   std::int64_t run_batch_;
 };
-
-/// Mean over samples and positions of |y - y'|^exponent, summed over channels (dimension 1 of [N, C] and of
-/// images, the last one otherwise): the number to divide a sum over `output` by.
-double positions(const at::Tensor& output);
 
 }  // namespace lithe

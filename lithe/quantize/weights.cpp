@@ -73,7 +73,9 @@ int raise_scales(QuantizedWeight& weight, const at::Tensor& values, const at::Te
   const int changed = static_cast<int>(low.sum().item<std::int64_t>());
   if (changed == 0) return 0;
   weight.quantizer.scale = at::where(low, floor, weight.quantizer.scale);
-  weight.codes = encode(weight.quantizer, values);
+  // Other channels keep their codes, which may have been learnt.
+  weight.codes = at::where(along_axis(low, weight.quantizer.axis, values.dim()),
+                           encode(weight.quantizer, values), weight.codes);
   return changed;
 }
 

@@ -230,7 +230,7 @@ TEST(Reconstruct, RefusesACheckpointOfOtherOptionsAndSurvivesADamagedOne) {
   write_file(file, bytes);
   const Quantized again = run(graph, with(options));
   expect_equal(again.graph, whole.graph);
-  EXPECT_THAT(again.notes, testing::Contains(HasSubstr("starts anew")));
+  EXPECT_THAT(again.notes, testing::Contains(HasSubstr("started anew")));
 }
 
 TEST(Reconstruct, LittleMemorySpillsToDiskWithEqualBits) {
@@ -349,6 +349,73 @@ TEST(Reconstruct, LearntWeightScalesMove) {
   EXPECT_GE(moved, scales - 2);  // not those of 8 bits
 }
 
+TEST(Reconstruct, OnlyDepthwiseConvolutionsRaiseTheRegulariser) {
+  const auto weight_of = [](const Graph& graph) {
+    return run(graph, with(quick(ReconstructMethod::Brecq, 1))).reconstruction->rounding_weight;
+  };
+  EXPECT_EQ(weight_of(small_resnet()), 0.01);
+  EXPECT_EQ(weight_of(build_mobilenet_v2_small_images({.classes = 10, .image_size = 16, .width = 0.25})),
+            0.1);
+  Graph grouped = small_resnet();
+  for (Node& node : grouped.nodes)  // one convolution of four groups
+    if (node.is("Conv") && grouped.constants.at(node.input(1)).shape()[0] == 8 && !node.has("grouped")) {
+      const TensorData& full = grouped.constants.at(node.input(1));
+      if (full.shape()[1] != 8) continue;
+      std::vector<float> values = full.to_floats();
+      values.resize(values.size() / 4);
+      grouped.constants[node.input(1)] = TensorData::from<float>({8, 2, 3, 3}, std::move(values));
+      node.attributes["group"] = std::int64_t{4};
+      break;
+    }
+  EXPECT_EQ(weight_of(grouped), 0.01);
+}
+
+TEST(Reconstruct, LearntCodesSurviveABiasThatDoesNotFit) {
+  Quantizer quantizer{
+      .scale = at::tensor({1e-9f, 0.5f}), .zero_point = at::zeros({2}), .codes = {-2, 1}, .axis = 0};
+  QuantizedWeight weight{.constant = "w", .bits = 2, .quantizer = quantizer};
+  const at::Tensor values = at::tensor({1e-9f, -1e-9f, 0.4f, -0.6f}).view({2, 2});
+  weight.codes =
+      at::tensor({1.f, -1.f, 0.f, -2.f}).view({2, 2});  // the second row is learnt: nearest is 1, -1
+  EXPECT_EQ(raise_scales(weight, values, at::tensor({100.f, 0.f}), 0.1), 1);
+  EXPECT_TRUE(weight.codes[1].equal(at::tensor({0.f, -2.f})));
+  EXPECT_TRUE(weight.codes[0].equal(at::zeros({2})));
+}
+
+TEST(Reconstruct, ResumeNoticesOtherMemoryWhereItMakesGroupsAndOtherPolish) {
+  const Graph graph = small_resnet();
+  const TemporaryFolder folder;
+  ReconstructOptions options = quick(ReconstructMethod::Mrecg, 2);
+  options.checkpoints = folder.path();
+  run(graph, with(options));
+  options.resume = true;
+  ReconstructOptions other = options;
+  other.memory = 1'000'000'000;
+  EXPECT_THAT(message(graph, with(other)), HasSubstr("other options"));
+  other = options;
+  other.polish_steps = 3;
+  EXPECT_THAT(message(graph, with(other)), HasSubstr("other options"));
+  EXPECT_THAT(message(graph, with(options), random_dataset(kImages, 4)), HasSubstr("other data"));
+}
+
+TEST(Reconstruct, ModelsOfFixedBatchLearnFromSeveralRuns) {
+  const Graph one = build_resnet20({.classes = 10, .image_size = 16, .width = 0.25, .batch = 1});
+  const Graph free = build_resnet20({.classes = 10, .image_size = 16, .width = 0.25});
+  for (const Fisher fisher : {Fisher::None, Fisher::Full}) {
+    ReconstructOptions options = quick(ReconstructMethod::Brecq, 4);
+    options.fisher = fisher;
+    const Reconstruction single = *run(one, with(options)).reconstruction;
+    const Reconstruction whole = *run(free, with(options)).reconstruction;
+    ASSERT_EQ(single.slices.size(), whole.slices.size());
+    // Fisher weights are of a mean over a run, so only without them is it the same sum.
+    if (fisher == Fisher::None) {
+      EXPECT_NEAR(total_after(single), total_after(whole), 0.02 * total_after(whole));
+    }
+    for (const SliceResult& slice : single.slices)
+      EXPECT_LT(slice.loss_after, 2 * slice.loss_before) << slice.name;
+  }
+}
+
 TEST(Reconstruct, SaysWhatItCannotDo) {
   const Graph graph = small_resnet();
   ReconstructOptions options = quick(ReconstructMethod::Brecq, 3);
@@ -361,7 +428,13 @@ TEST(Reconstruct, SaysWhatItCannotDo) {
   // Beyond what 16 bits hold.
   options.half_caches = true;
   const DatasetPtr bright = tensor_dataset({{"", random_tensor(kImages, 3) * 1e6}});
-  EXPECT_THAT(message(graph, with(options), bright), HasSubstr("the loss is not finite at step 1"));
+  EXPECT_THAT(message(graph, with(options), bright), HasSubstr("16 bits do not hold"));
+  options.half_caches = false;
+  options.keep = 0;
+  EXPECT_THAT(message(graph, with(options)), HasSubstr("--keep 0"));
+  options.keep = 1;
+  options.scales = ScaleLearning::Off;
+  EXPECT_THAT(message(graph, with(options, 8, 8)), HasSubstr("nothing is left to learn"));
 }
 
 /// Everything at `bits`, ranges by min-max on x.
