@@ -47,6 +47,14 @@ std::optional<std::vector<std::vector<int>>> plan_groups(const std::vector<Unit>
                                                          const InputShapes& shapes, const Graph& graph,
                                                          std::vector<std::string>& notes) {
   GroupingOptions grouping = learning.grouping;
+  if (learning.memory > 0) {
+    Graph step = graph;
+    infer_shapes(step, concrete_input_shapes(graph, shapes, learning.batch));
+    grouping.max_bytes = learning.memory;
+    grouping.bytes = step_memory(step, units);
+    if (std::string note = step_memory_note(units, grouping.bytes, learning.memory); !note.empty())
+      notes.push_back(std::move(note));
+  }
   const bool ranked = grouping.selector == Grouping::TopK || grouping.selector == Grouping::Drop;
   if (ranked && learning.capacity == CapacityMetric::Loss) {
     notes.push_back(fmt::format(
@@ -57,12 +65,6 @@ std::optional<std::vector<std::vector<int>>> plan_groups(const std::vector<Unit>
   }
   if (grouping.selector == Grouping::Preset)
     grouping.preset = parse_groups(learning.preset, static_cast<int>(units.size()));
-  if (learning.memory > 0) {
-    Graph step = graph;
-    infer_shapes(step, concrete_input_shapes(graph, shapes, learning.batch));
-    grouping.max_bytes = learning.memory;
-    grouping.bytes = step_memory(step, units);
-  }
   return choose_groups(units, capacity, grouping, &notes);
 }
 

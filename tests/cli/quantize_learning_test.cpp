@@ -156,6 +156,7 @@ TEST_F(QuantizeLearning, LittleMemoryGoesToDiskWithEqualBytes) {
   ASSERT_EQ(tight.status, 0) << tight.err;
   EXPECT_GT(tight.result().at("reconstruction").at("spilled_bytes"), 0);
   EXPECT_LE(tight.result().at("reconstruction").at("peak_cache_bytes"), 100000);
+  EXPECT_THAT(tight.result().at("notes").dump(), HasSubstr("a step of unit 'block1' alone holds"));
   EXPECT_EQ(read_text_file(out_), bytes);
 }
 
