@@ -68,7 +68,14 @@ std::string comparison_line(const Quantized& quantized) {
 }  // namespace
 
 std::vector<std::string> warnings_about(const Quantized& quantized, const QuantizeSummary& summary) {
-  constexpr double kPoorDecibels = 5, kMuchAccuracy = 0.1;
+  constexpr double kPoorDecibels = 5, kMuchAccuracy = 0.1, kWorseDecibels = 0.5;
+  std::vector<std::string> warnings;
+  if (quantized.nearest_sqnr_db && quantized.output_sqnr_db &&
+      *quantized.output_sqnr_db < *quantized.nearest_sqnr_db - kWorseDecibels)
+    warnings.push_back(fmt::format(
+        "learning made the output worse on the calibration data ({:.1f} dB; nearest rounding {:.1f} dB); "
+        "give it more --steps and data, lower its rates, or use --method mse",
+        *quantized.output_sqnr_db, *quantized.nearest_sqnr_db));
   const std::optional<double> sqnr = summary.after ? summary.after->sqnr_db : quantized.output_sqnr_db;
   const bool labelled = summary.before && summary.before->top1 && summary.after && summary.after->top1;
   std::string what;
@@ -78,7 +85,7 @@ std::vector<std::string> warnings_about(const Quantized& quantized, const Quanti
   else if (sqnr && *sqnr < kPoorDecibels)
     what = fmt::format("the output's SQNR is only {:.1f} dB", *sqnr);
   else
-    return {};
+    return warnings;
   const QuantizeOptions& options = summary.options;
   std::vector<std::string> remedies;
   if (options.budget)
@@ -98,7 +105,8 @@ std::vector<std::string> warnings_about(const Quantized& quantized, const Quanti
   std::string text;
   for (std::size_t i = 0; i < remedies.size(); ++i)
     text += (i == 0 ? "" : i + 1 == remedies.size() ? " or " : ", ") + remedies[i];
-  return {what + "; try " + text};
+  warnings.push_back(what + "; try " + text);
+  return warnings;
 }
 
 json choices_json(Profile profile, PlacementStyle placement, ReduceRange reduce_range) {

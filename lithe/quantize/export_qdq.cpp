@@ -139,6 +139,16 @@ class Exporter {
         name = found->second;
   }
 
+  /// Whether a layer multiplies the value with weights of 8-bit containers: stock runtimes fuse such a layer
+  /// into one integer operator, which takes no 4-bit input beside them.
+  bool meets_bytes(const std::string& value) const {
+    return std::any_of(plan_.layers.begin(), plan_.layers.end(), [&](const Layer& layer) {
+      const auto weight = weight_at_.find(layer.node);
+      return layer.input == value && weight != weight_at_.end() &&
+             !is_nibble(weight->second->bits, graph_.opset(), options_.nibbles);
+    });
+  }
+
   void quantize_value(const std::string& value) {
     const auto found = activations_.find(value);
     if (found == activations_.end()) return;
@@ -148,7 +158,7 @@ class Exporter {
     const double zero = activation.quantizer.zero_point.item<float>();
     const Limits nibble = limits_of(activation.is_signed ? DType::Int4 : DType::UInt4);
     const bool nibbles = options_.nibbles && graph_.opset() >= kNibbleOpset && activation.bits == 4 &&
-                         codes.low >= nibble.low && codes.high <= nibble.high;
+                         codes.low >= nibble.low && codes.high <= nibble.high && !meets_bytes(value);
     const DType dtype = nibbles ? (activation.is_signed ? DType::Int4 : DType::UInt4)
                                 : (activation.is_signed ? DType::Int8 : DType::UInt8);
     const Limits limits = limits_of(dtype);

@@ -40,11 +40,11 @@ struct ExportOptions {
 ///
 /// Weights are stored as int8 numbers q - z with a zero-point tensor of explicit zeros, which every runtime
 /// takes; from opset 21 on, those of at most 4 bits as int4, or as uint4 with zero-points where q - z does
-/// not fit. Activations of 8 bits are uint8 or int8; fewer bits are clipped to the
-/// representable range first, because QuantizeLinear saturates at 255; 4 bits are uint4 or int4 from opset 21
-/// on. Values keep their names; readers are led to `<value>_dequantized`. Layers without activation bits,
-/// graph outputs and Shape go on reading the original. Throws Error(Input) if the opset is too old or a
-/// number does not fit its container.
+/// not fit. Activations of 8 bits are uint8 or int8; fewer bits are clipped to the representable range first,
+/// because QuantizeLinear saturates at 255; 4 bits are uint4 or int4 from opset 21 on, unless a layer
+/// multiplies them with weights in 8-bit containers. Values keep their names; readers are led to
+/// `<value>_dequantized`. Layers without activation bits, graph outputs and Shape go on reading the original.
+/// Throws Error(Input) if the opset is too old or a number does not fit its container.
 Graph export_qdq(const Graph& graph, const QdqPlan& plan, const ExportOptions& options = {});
 
 /// Codes of -8..7 or 0..15 in bytes, the first in the low half, an odd last one padded with 0.

@@ -117,8 +117,15 @@ void ReconstructMemory::open(const ReconstructOptions& options, const QdqPlan& p
   std::filesystem::create_directories(options.checkpoints);
   file_ = options.checkpoints / "reconstruction.safetensors";
   recipe_ = recipe_of(options, plan, data, samples);
-  if (!options.resume) return;
-  if (!std::filesystem::exists(file_)) {
+  const bool there = std::filesystem::exists(file_);
+  if (!options.resume) {
+    if (there)
+      notes.push_back(
+          fmt::format("'{}' of an earlier run was replaced; with --resume it would have been gone on from",
+                      file_.string()));
+    return;
+  }
+  if (!there) {
     notes.push_back(fmt::format("'{}' is not there: reconstruction started anew", file_.string()));
     return;
   }

@@ -51,5 +51,17 @@ TEST(QuantizedProfiles, FourBitStorageGivesTheSameOutputs) {
   EXPECT_TRUE(result.pass) << result.codes.worst;
 }
 
+// Layers of 8-bit and of 4-bit containers side by side: no integer operator takes both.
+TEST(QuantizedModel, FourBitActivationsBesideWiderWeightsLoad) {
+  LITHE_NEED_ONNX_RUNTIME();
+  const Graph graph = build_resnet20({.classes = 10, .image_size = 16, .width = 0.25});
+  for (const char* rule : {"*=5", "*=8", "layer2*=8"}) {
+    QuantizeOptions options{.weight_bits = 4, .activation_bits = 4, .opset = 21, .report_samples = 0};
+    options.bits_for.push_back(parse_bits_rule(rule));
+    const Verification result = export_and_verify(graph, options);
+    EXPECT_TRUE(result.pass) << rule;
+  }
+}
+
 }  // namespace
 }  // namespace lithe
