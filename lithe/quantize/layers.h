@@ -29,6 +29,11 @@ struct Layer {
   int weight_bits = kFloatBits, activation_bits = kFloatBits;
 };
 
+/// How many scales the layer's weight has: one a channel where channels have an axis of their own.
+inline std::int64_t scales_of(const Layer& layer) {
+  return layer.axis >= 0 ? layer.channels : 1;
+}
+
 /// What a layer is called: as its node, or as its output if the node has no name.
 std::string layer_name(const Node& node);
 

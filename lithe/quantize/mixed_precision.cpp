@@ -7,11 +7,6 @@
 namespace lithe {
 namespace {
 
-/// Scales of a weight: one a channel, or one.
-std::int64_t scales_of(const Layer& layer) {
-  return layer.axis >= 0 ? layer.channels : 1;
-}
-
 std::int64_t bytes_of(const Graph& graph, const std::string& constant) {
   return static_cast<std::int64_t>(graph.constants.at(constant).bytes().size());
 }

@@ -171,10 +171,6 @@ void note_reduced(const Groundwork& ground, std::vector<std::string>& notes) {
         reduced));
 }
 
-std::int64_t scales_of(const Layer& layer) {
-  return layer.axis >= 0 ? layer.channels : 1;
-}
-
 /// Tells what 4-bit containers would save where the opset has none.
 void note_containers(const Groundwork& ground, Target target, std::vector<std::string>& notes) {
   if (!takes_nibbles(target)) return;

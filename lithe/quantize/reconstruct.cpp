@@ -249,11 +249,18 @@ class Engine {
     return results;
   }
 
-  /// Outputs of a slice that others need.
-  static std::vector<std::string> read_later(const std::vector<Slice>& slices, std::size_t done) {
+  /// Values that the slices behind `done` read.
+  static std::set<std::string> needed_after(const std::vector<Slice>& slices, std::size_t done,
+                                            std::vector<std::string> Slice::*reads) {
     std::set<std::string> needed;
     for (std::size_t s = done + 1; s < slices.size(); ++s)
-      needed.insert(slices[s].inputs.begin(), slices[s].inputs.end());
+      needed.insert((slices[s].*reads).begin(), (slices[s].*reads).end());
+    return needed;
+  }
+
+  /// Outputs of a slice that others need.
+  static std::vector<std::string> read_later(const std::vector<Slice>& slices, std::size_t done) {
+    const std::set<std::string> needed = needed_after(slices, done, &Slice::inputs);
     std::vector<std::string> outputs;
     for (const std::string& name : slices[done].outputs)
       if (needed.contains(name)) outputs.push_back(name);
@@ -385,9 +392,7 @@ class Engine {
   /// Forgets what no later slice reads.
   static void retire(CacheMap& caches, const std::vector<Slice>& slices, std::size_t done,
                      std::vector<std::string> Slice::*reads) {
-    std::set<std::string> needed;
-    for (std::size_t s = done + 1; s < slices.size(); ++s)
-      needed.insert((slices[s].*reads).begin(), (slices[s].*reads).end());
+    const std::set<std::string> needed = needed_after(slices, done, reads);
     std::erase_if(caches, [&](const auto& item) { return !needed.contains(item.first); });
   }
 

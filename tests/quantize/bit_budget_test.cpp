@@ -10,25 +10,15 @@
 
 #include "lithe/base/error.h"
 #include "lithe/base/random.h"
+#include "message_of.h"
 
 namespace lithe {
 namespace {
 
+using test::message_of;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using Kind = BitBudget::Kind;
-
-std::string error_of(const std::function<void()>& work) {
-  try {
-    work();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::Input);
-    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos);
-    return error.what();
-  }
-  ADD_FAILURE() << "no error";
-  return "";
-}
 
 double number_of(Kind kind, const TradeOff& point) {
   return kind == Kind::MeanBits ? point.mean_bits : static_cast<double>(point.bytes);
@@ -92,7 +82,7 @@ TEST(ChooseBits, EqualsBruteForce) {
                                      : static_cast<double>(1 + rng.below(40 * layers.size()))};
     const double best = least_loss(layers, budget);
     if (std::isinf(best)) {
-      EXPECT_THAT(error_of([&] { choose_bits(layers, budget); }), HasSubstr("cannot be met"));
+      EXPECT_THAT(message_of([&] { choose_bits(layers, budget); }), HasSubstr("cannot be met"));
       continue;
     }
     ++feasible;
@@ -195,16 +185,16 @@ TEST(ChooseBits, CurveIsTheConvexHull) {
 
 TEST(ChooseBits, InfeasibleBudgetsNameTheLeast) {
   const std::vector<LayerChoices> layers{{"a", 30, {{2, 10, 9}, {8, 40, 1}}}, {"b", 10, {{4, 7, 4}}}};
-  EXPECT_THAT(error_of([&] {
+  EXPECT_THAT(message_of([&] {
                 choose_bits(layers, {Kind::Bytes, 20}, {.fixed_bytes = 100});
               }),
               HasSubstr("20 bytes cannot be met: at the fewest bits the model takes 117 bytes"));
   EXPECT_THAT(
-      error_of([&] {
+      message_of([&] {
         choose_bits(layers, {Kind::MeanBits, 2.4});
       }),
       HasSubstr("2.4 bits a weight cannot be met: the fewest bits of all layers are 2.5 in the mean"));
-  EXPECT_THAT(error_of([&] {
+  EXPECT_THAT(message_of([&] {
                 choose_bits(layers, {Kind::Share, 0.1}, {.float_bytes = 160});
               }),
               HasSubstr("10% of the float size cannot be met"));
@@ -213,20 +203,20 @@ TEST(ChooseBits, InfeasibleBudgetsNameTheLeast) {
 }
 
 TEST(ChooseBits, Errors) {
-  EXPECT_THAT(error_of([] { choose_bits({}, {Kind::Bytes, 1}); }), HasSubstr("no layer"));
-  EXPECT_THAT(error_of([] {
+  EXPECT_THAT(message_of([] { choose_bits({}, {Kind::Bytes, 1}); }), HasSubstr("no layer"));
+  EXPECT_THAT(message_of([] {
                 choose_bits({{"a", 1, {}}}, {Kind::Bytes, 1});
               }),
               HasSubstr("'a' has no choice"));
-  EXPECT_THAT(error_of([] {
+  EXPECT_THAT(message_of([] {
                 choose_bits({{"a", 1, {{2, 1, std::nan("")}}}}, {Kind::Bytes, 1});
               }),
               HasSubstr("layer 'a' at 2 bits is nan"));
-  EXPECT_THAT(error_of([] {
+  EXPECT_THAT(message_of([] {
                 choose_bits({{"a", 1, {{2, -1, 0}}}}, {Kind::Bytes, 1});
               }),
               HasSubstr("no size of a layer"));
-  EXPECT_THAT(error_of([] {
+  EXPECT_THAT(message_of([] {
                 choose_bits({{"a", 0, {{2, 1, 0}}}}, {Kind::MeanBits, 4});
               }),
               HasSubstr("no mean number of bits"));
@@ -254,7 +244,7 @@ TEST(ParseBudget, Errors) {
   for (const char* text :
        {"", "size", "size=", "size=M", "size=-3M", "size=0", "size=1.2Q", "size=nan", "size=inf", "size=120%",
         "bits=", "bits=0", "bits=33", "bits=4.5x", "4.5", "weight=3", "size=9e15"})
-    EXPECT_THAT(error_of([&] { parse_budget(text); }), HasSubstr("--budget")) << text;
+    EXPECT_THAT(message_of([&] { parse_budget(text); }), HasSubstr("--budget")) << text;
 }
 
 }  // namespace

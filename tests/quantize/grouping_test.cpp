@@ -12,11 +12,13 @@
 #include "lithe/base/error.h"
 #include "lithe/graph/shape_inference.h"
 #include "lithe/models/models.h"
+#include "message_of.h"
 #include "tests/quantize/helpers.h"
 
 namespace lithe {
 namespace {
 
+using test::message_of;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using Groups = std::vector<std::vector<int>>;
@@ -59,18 +61,6 @@ std::vector<int> modcap_edges(const Graph& graph, int k, double factor) {
   std::vector<double> capacity = modcap(graph, units, factor);
   capacity.pop_back();
   return sorted(top_k_edges(capacity, k));
-}
-
-std::string error_of(const std::function<void()>& work) {
-  try {
-    work();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::Input);
-    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos);
-    return error.what();
-  }
-  ADD_FAILURE() << "no error";
-  return "";
 }
 
 TEST(TopKEdges, FollowsTheFormula) {
@@ -225,19 +215,19 @@ TEST(ChooseGroups, None) {
 
 TEST(ChooseGroups, RefusesWhatDoesNotFit) {
   const auto units = plain_units(3);
-  EXPECT_THAT(error_of([&] {
+  EXPECT_THAT(message_of([&] {
                 choose_groups(units, std::vector<double>{1, 2}, {});
               }),
               HasSubstr("2 capacities for 3 units"));
-  EXPECT_THAT(error_of([&] {
+  EXPECT_THAT(message_of([&] {
                 choose_groups(units, std::vector<double>{1, std::nan(""), 2}, {});
               }),
               HasSubstr("unit 1 'u1' is nan"));
-  EXPECT_THAT(error_of([&] {
+  EXPECT_THAT(message_of([&] {
                 choose_groups(units, std::vector<double>{1, 2, 3}, {.max_group = 0});
               }),
               HasSubstr("at least 1 unit"));
-  EXPECT_THAT(error_of([&] {
+  EXPECT_THAT(message_of([&] {
                 choose_groups(units, {}, {.selector = Grouping::Preset, .preset = {{0, 2}}});
               }),
               HasSubstr("only neighbours"));
@@ -253,7 +243,8 @@ TEST(ParseGroups, PublishedOnes) {
   EXPECT_EQ(format("mobilenet_v2", 18), "0 | 1 | 2-3 | 4 | 5-6 | 7 | 8-9-10 | 11-12-13 | 14 | 15-16 | 17");
   EXPECT_EQ(format("regnetx_600m", 18),
             "0 | 1 | 2 | 3 | 4-5-6 | 7 | 8 | 9-10 | 11 | 12 | 13 | 14 | 15-16 | 17");
-  EXPECT_THAT(error_of([] { parse_groups("resnet18", 11); }), HasSubstr("of 10 units, but the model has 11"));
+  EXPECT_THAT(message_of([] { parse_groups("resnet18", 11); }),
+              HasSubstr("of 10 units, but the model has 11"));
 }
 
 TEST(ParseGroups, Lists) {
@@ -266,16 +257,16 @@ TEST(ParseGroups, Lists) {
 }
 
 TEST(ParseGroups, Errors) {
-  EXPECT_THAT(error_of([] { parse_groups("resnet34", 18); }), HasSubstr("resnet18, resnet50"));
-  EXPECT_THAT(error_of([] { parse_groups("", 18); }), HasSubstr("write groups such as 2-3,7-8-9"));
-  EXPECT_THAT(error_of([] { parse_groups("2-3,", 18); }), HasSubstr("'' where a unit's number belongs"));
-  EXPECT_THAT(error_of([] { parse_groups("2-x", 18); }), HasSubstr("'x'"));
-  EXPECT_THAT(error_of([] { parse_groups("99999999999-3", 18); }), HasSubstr("99999999999"));
-  EXPECT_THAT(error_of([] { parse_groups("2-18", 18); }),
+  EXPECT_THAT(message_of([] { parse_groups("resnet34", 18); }), HasSubstr("resnet18, resnet50"));
+  EXPECT_THAT(message_of([] { parse_groups("", 18); }), HasSubstr("write groups such as 2-3,7-8-9"));
+  EXPECT_THAT(message_of([] { parse_groups("2-3,", 18); }), HasSubstr("'' where a unit's number belongs"));
+  EXPECT_THAT(message_of([] { parse_groups("2-x", 18); }), HasSubstr("'x'"));
+  EXPECT_THAT(message_of([] { parse_groups("99999999999-3", 18); }), HasSubstr("99999999999"));
+  EXPECT_THAT(message_of([] { parse_groups("2-18", 18); }),
               HasSubstr("names unit 18, but the units are 0 to 17"));
-  EXPECT_THAT(error_of([] { parse_groups("3-2", 18); }), HasSubstr("joins unit 3 with unit 2"));
-  EXPECT_THAT(error_of([] { parse_groups("2-4-5", 18); }), HasSubstr("joins unit 2 with unit 4"));
-  EXPECT_THAT(error_of([] { parse_groups("2-3,3-4", 18); }), HasSubstr("names unit 3 twice"));
+  EXPECT_THAT(message_of([] { parse_groups("3-2", 18); }), HasSubstr("joins unit 3 with unit 2"));
+  EXPECT_THAT(message_of([] { parse_groups("2-4-5", 18); }), HasSubstr("joins unit 2 with unit 4"));
+  EXPECT_THAT(message_of([] { parse_groups("2-3,3-4", 18); }), HasSubstr("names unit 3 twice"));
 }
 
 /// Runs unit after unit, each on what earlier ones made.
@@ -335,7 +326,7 @@ TEST(Grouping, Names) {
   for (const Grouping grouping :
        {Grouping::None, Grouping::TopK, Grouping::Drop, Grouping::Stage, Grouping::Preset})
     EXPECT_EQ(parse_grouping(grouping_name(grouping)), grouping);
-  EXPECT_THAT(error_of([] { parse_grouping("best"); }), HasSubstr("none, topk, drop, stage or preset"));
+  EXPECT_THAT(message_of([] { parse_grouping("best"); }), HasSubstr("none, topk, drop, stage or preset"));
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include "lithe/quantize/placement.h"
 #include "lithe/quantize/quantize.h"
 #include "lithe/quantize/simulated_graph.h"
+#include "message_of.h"
 
 namespace lithe {
 namespace {
@@ -48,14 +49,7 @@ Quantized run(const Graph& graph, const QuantizeOptions& options, const DatasetP
 }
 
 std::string message(const Graph& graph, const QuantizeOptions& options, const DatasetPtr& data = nullptr) {
-  try {
-    run(graph, options, data);
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::Input);
-    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos);
-    return error.what();
-  }
-  return "";
+  return test::message_of([&] { run(graph, options, data); });
 }
 
 double total_after(const Reconstruction& done) {

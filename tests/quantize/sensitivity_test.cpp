@@ -10,12 +10,14 @@
 
 #include "lithe/base/error.h"
 #include "lithe/models/models.h"
+#include "message_of.h"
 #include "tests/quantize/helpers.h"
 
 namespace lithe {
 namespace {
 
 using namespace testing_helpers;
+using test::message_of;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
@@ -23,17 +25,6 @@ std::vector<Layer> layers_of(const Graph& graph) {
   std::vector<Layer> layers = find_layers(graph);
   for (Layer& layer : layers) layer.weight_bits = 4;
   return layers;
-}
-
-std::string error_of(const std::function<void()>& work) {
-  try {
-    work();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::Input);
-    return error.what();
-  }
-  ADD_FAILURE() << "no error";
-  return "";
 }
 
 /// The outputs of the graph, and of a copy in which one weight is quantised.
@@ -194,16 +185,17 @@ TEST(Sensitivity, Errors) {
   const auto measure = [&](const DatasetPtr& samples, const SensitivityOptions& options) {
     return [&, samples, options] { measure_sensitivity(graph, layers, samples, options, progress); };
   };
-  EXPECT_THAT(error_of(measure(nullptr, {})), HasSubstr("--calib"));
-  EXPECT_THAT(error_of(measure(data, {.bits = {}})), HasSubstr("no numbers of bits"));
-  EXPECT_THAT(error_of(measure(data, {.bits = {4, 9}})), HasSubstr("cannot have 9 bits"));
-  EXPECT_THAT(error_of(measure(data, {.samples = 0})), HasSubstr("at least 1 sample"));
+  EXPECT_THAT(message_of(measure(nullptr, {})), HasSubstr("--calib"));
+  EXPECT_THAT(message_of(measure(data, {.bits = {}})), HasSubstr("no numbers of bits"));
+  EXPECT_THAT(message_of(measure(data, {.bits = {4, 9}})), HasSubstr("cannot have 9 bits"));
+  EXPECT_THAT(message_of(measure(data, {.samples = 0})), HasSubstr("at least 1 sample"));
   at::Tensor bad = random_tensor({4, 4}, 11);
   bad[2][1] = std::numeric_limits<float>::quiet_NaN();
-  EXPECT_THAT(error_of(measure(tensor_dataset({{"", bad}}), {})), HasSubstr("output 'y' is NaN or infinite"));
+  EXPECT_THAT(message_of(measure(tensor_dataset({{"", bad}}), {})),
+              HasSubstr("output 'y' is NaN or infinite"));
   Graph empty = graph;
   empty.nodes = {make("Relu", "y", {"x"})};
-  EXPECT_THAT(error_of([&] { measure_sensitivity(empty, {}, data, {}, progress); }), HasSubstr("no layer"));
+  EXPECT_THAT(message_of([&] { measure_sensitivity(empty, {}, data, {}, progress); }), HasSubstr("no layer"));
 }
 
 /// A logarithm that rounding drives below zero.
@@ -215,7 +207,7 @@ TEST(Sensitivity, NamesTheLayerThatBreaksTheOutput) {
   graph.nodes = {make("MatMul", "a", {"x", "w"}), make("Log", "y", {"a"})};
   const at::Tensor x = at::tensor({1.0F, 0.0F}).reshape({1, 2});
   Progress progress;
-  const std::string error = error_of([&] {
+  const std::string error = message_of([&] {
     measure_sensitivity(graph, layers_of(graph), tensor_dataset({{"", x}}), {.bits = {2}, .samples = 1},
                         progress);
   });
