@@ -43,8 +43,8 @@
 #include "lithe/engine/executor.h"
 #include "lithe/graph/onnx.h"
 #include "lithe/metrics/evaluate.h"
-#include "lithe/quantize/oscillation.h"
 #include "lithe/quantize/quantize.h"
+#include "lithe/quantize/reconstruct/oscillation.h"
 
 namespace {
 

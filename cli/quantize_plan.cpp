@@ -9,7 +9,7 @@
 #include "lithe/graph/cost.h"
 #include "lithe/graph/shape_inference.h"
 #include "lithe/graph/units.h"
-#include "lithe/quantize/reconstruct.h"
+#include "lithe/quantize/reconstruct/reconstruct.h"
 
 namespace lithe::cli {
 namespace {

@@ -5,7 +5,7 @@
 
 #include "cli/json.h"
 #include "cli/verb.h"
-#include "lithe/quantize/oscillation.h"
+#include "lithe/quantize/reconstruct/oscillation.h"
 
 namespace lithe::cli {
 namespace {

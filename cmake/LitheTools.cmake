@@ -22,10 +22,10 @@ if(LITHE_SANITIZE)
 endif()
 
 # lithe_folder(<folder> [TORCH] [LINK <targets of floors below, libraries>...])
-# Makes lithe_<folder> of lithe/<folder>/*.cpp. A folder can only use the floors that it links.
+# Makes lithe_<folder> of lithe/<folder>/**/*.cpp. A folder can only use the floors that it links.
 function(lithe_folder folder)
   cmake_parse_arguments(ARG "TORCH" "" "LINK;PRIVATE" ${ARGN})
-  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${folder}/*.cpp)
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${folder}/*.cpp)
   if(NOT sources)
     return()
   endif()
@@ -62,10 +62,10 @@ function(lithe_use_torch_header target)
   target_precompile_headers(${target} REUSE_FROM lithe_torch_header)
 endfunction()
 
-# lithe_test(<folder> [TORCH] LINK <targets>...): one test binary of tests/<folder>/*.cpp.
+# lithe_test(<folder> [TORCH] LINK <targets>...): one test binary of tests/<folder>/**/*.cpp.
 function(lithe_test folder)
   cmake_parse_arguments(ARG "TORCH" "" "LINK" ${ARGN})
-  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${folder}/*.cpp)
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${folder}/*.cpp)
   if(NOT sources)
     return()
   endif()

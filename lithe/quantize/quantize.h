@@ -21,7 +21,7 @@
 #include "lithe/quantize/mixed_precision.h"
 #include "lithe/quantize/placement.h"
 #include "lithe/quantize/quantizer.h"
-#include "lithe/quantize/reconstruct.h"
+#include "lithe/quantize/reconstruct/reconstruct.h"
 #include "lithe/quantize/weights.h"
 
 namespace lithe {

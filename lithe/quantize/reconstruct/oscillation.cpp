@@ -1,4 +1,4 @@
-#include "lithe/quantize/oscillation.h"
+#include "lithe/quantize/reconstruct/oscillation.h"
 
 #include <fmt/format.h>
 

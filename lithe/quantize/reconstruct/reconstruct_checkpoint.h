@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "lithe/quantize/reconstruct.h"
+#include "lithe/quantize/reconstruct/reconstruct.h"
 
 namespace lithe {
 

@@ -1,4 +1,4 @@
-#include "lithe/quantize/reconstruct_checkpoint.h"
+#include "lithe/quantize/reconstruct/reconstruct_checkpoint.h"
 
 #include <algorithm>
 #include <limits>

@@ -1,4 +1,4 @@
-#include "lithe/quantize/reconstruct.h"
+#include "lithe/quantize/reconstruct/reconstruct.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -12,7 +12,7 @@
 #include "lithe/models/models.h"
 #include "lithe/quantize/placement.h"
 #include "lithe/quantize/quantize.h"
-#include "lithe/quantize/simulated_graph.h"
+#include "lithe/quantize/reconstruct/simulated_graph.h"
 #include "message_of.h"
 
 namespace lithe {

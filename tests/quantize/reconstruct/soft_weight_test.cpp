@@ -1,4 +1,4 @@
-#include "lithe/quantize/soft_weight.h"
+#include "lithe/quantize/reconstruct/soft_weight.h"
 
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>

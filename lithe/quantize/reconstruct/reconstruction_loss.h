@@ -3,7 +3,7 @@
 
 #include <ATen/ATen.h>
 
-#include "lithe/quantize/reconstruct.h"
+#include "lithe/quantize/reconstruct/reconstruct.h"
 
 namespace lithe {
 

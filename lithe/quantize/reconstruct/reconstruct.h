@@ -26,8 +26,8 @@
 #include "lithe/graph/graph.h"
 #include "lithe/graph/units.h"
 #include "lithe/quantize/export_qdq.h"
-#include "lithe/quantize/grouping.h"
-#include "lithe/quantize/rounding_schedule.h"
+#include "lithe/quantize/reconstruct/grouping.h"
+#include "lithe/quantize/reconstruct/rounding_schedule.h"
 
 namespace lithe {
 

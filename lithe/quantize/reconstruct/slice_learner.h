@@ -10,9 +10,9 @@
 
 #include "lithe/base/progress.h"
 #include "lithe/engine/executor.h"
-#include "lithe/quantize/reconstruct.h"
-#include "lithe/quantize/sample_cache.h"
-#include "lithe/quantize/simulated_graph.h"
+#include "lithe/quantize/reconstruct/reconstruct.h"
+#include "lithe/quantize/reconstruct/sample_cache.h"
+#include "lithe/quantize/reconstruct/simulated_graph.h"
 
 namespace lithe {
 

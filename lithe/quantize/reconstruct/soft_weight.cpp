@@ -1,9 +1,9 @@
-#include "lithe/quantize/soft_weight.h"
+#include "lithe/quantize/reconstruct/soft_weight.h"
 
 #include <algorithm>
 
 #include "lithe/kernels/soft_round.h"
-#include "lithe/quantize/adam.h"
+#include "lithe/quantize/reconstruct/adam.h"
 
 namespace lithe {
 namespace {

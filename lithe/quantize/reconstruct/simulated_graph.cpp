@@ -1,4 +1,4 @@
-#include "lithe/quantize/simulated_graph.h"
+#include "lithe/quantize/reconstruct/simulated_graph.h"
 
 #include <algorithm>
 #include <set>

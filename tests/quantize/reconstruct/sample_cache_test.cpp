@@ -1,4 +1,4 @@
-#include "lithe/quantize/sample_cache.h"
+#include "lithe/quantize/reconstruct/sample_cache.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "lithe/quantize/reconstruction_loss.h"
+#include "lithe/quantize/reconstruct/reconstruction_loss.h"
 
 #include <algorithm>
 #include <vector>

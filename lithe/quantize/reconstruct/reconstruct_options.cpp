@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "lithe/quantize/reconstruct.h"
+#include "lithe/quantize/reconstruct/reconstruct.h"
 
 namespace lithe {
 namespace {

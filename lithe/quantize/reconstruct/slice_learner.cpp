@@ -1,4 +1,4 @@
-#include "lithe/quantize/slice_learner.h"
+#include "lithe/quantize/reconstruct/slice_learner.h"
 
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -14,9 +14,9 @@
 #include "lithe/base/random.h"
 #include "lithe/kernels/fake_quantize.h"
 #include "lithe/ops/registry.h"
-#include "lithe/quantize/adam.h"
-#include "lithe/quantize/reconstruction_loss.h"
-#include "lithe/quantize/soft_weight.h"
+#include "lithe/quantize/reconstruct/adam.h"
+#include "lithe/quantize/reconstruct/reconstruction_loss.h"
+#include "lithe/quantize/reconstruct/soft_weight.h"
 
 namespace lithe {
 namespace {

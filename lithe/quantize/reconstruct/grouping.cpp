@@ -1,4 +1,4 @@
-#include "lithe/quantize/grouping.h"
+#include "lithe/quantize/reconstruct/grouping.h"
 
 #include <fmt/format.h>
 

@@ -1,4 +1,4 @@
-#include "lithe/quantize/reconstruct.h"
+#include "lithe/quantize/reconstruct/reconstruct.h"
 
 #include <algorithm>
 #include <chrono>
@@ -12,12 +12,12 @@
 #include "lithe/graph/shape_inference.h"
 #include "lithe/ops/registry.h"
 #include "lithe/quantize/batches.h"
-#include "lithe/quantize/fisher.h"
-#include "lithe/quantize/reconstruct_checkpoint.h"
-#include "lithe/quantize/reconstruction_loss.h"
-#include "lithe/quantize/sample_cache.h"
-#include "lithe/quantize/simulated_graph.h"
-#include "lithe/quantize/slice_learner.h"
+#include "lithe/quantize/reconstruct/fisher.h"
+#include "lithe/quantize/reconstruct/reconstruct_checkpoint.h"
+#include "lithe/quantize/reconstruct/reconstruction_loss.h"
+#include "lithe/quantize/reconstruct/sample_cache.h"
+#include "lithe/quantize/reconstruct/simulated_graph.h"
+#include "lithe/quantize/reconstruct/slice_learner.h"
 
 namespace lithe {
 namespace {

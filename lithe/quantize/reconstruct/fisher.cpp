@@ -1,4 +1,4 @@
-#include "lithe/quantize/fisher.h"
+#include "lithe/quantize/reconstruct/fisher.h"
 
 #include <torch/csrc/autograd/autograd.h>
 
