@@ -3,8 +3,11 @@
 
 #include <gtest/gtest.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <csignal>
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -29,6 +32,27 @@ inline Outcome run_lithe(const std::string& arguments) {
                               err.string() + " < /dev/null";
   const int status = std::system(command.c_str());
   return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_text_file(out), read_text_file(err)};
+}
+
+/// Presses Ctrl-C once `arguments` report an epoch; what was printed until the program ended.
+inline std::string interrupt_in_epoch(const std::string& arguments) {
+  const TemporaryFolder folder;
+  const auto log = folder.path() / "log";
+  write_file(log, "");  // it is read before the program has begun
+  const std::string command =
+      std::string(LITHE_PROGRAM) + " " + arguments + " > " + log.string() + " 2>&1 & echo $!";
+  FILE* pipe = popen(command.c_str(), "r");
+  int process = 0;
+  EXPECT_EQ(fscanf(pipe, "%d", &process), 1);
+  if (process <= 0) return "";  // signals to other numbers reach more than the program
+  const auto wait_for = [&](const char* text) {
+    for (int i = 0; i < 600 && read_text_file(log).find(text) == std::string::npos; ++i) usleep(50000);
+  };
+  wait_for("epoch");
+  kill(process, SIGINT);
+  wait_for("lithe: ");
+  pclose(pipe);
+  return read_text_file(log);
 }
 
 /// The user made a mistake: status 2, nothing on standard output, one line that starts with "lithe: " and

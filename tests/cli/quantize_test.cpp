@@ -193,7 +193,7 @@ TEST_F(QuantizeTool, FilesForOtherRuntimesSayThatThisOneMaySaturate) {
 
 TEST_F(QuantizeTool, WarnsWhereNothingIsQuantized) {
   const std::string call = "quantize " + kDigits + " --json";
-  for (const std::string& none : {" --exclude '*'", " --bits-for '*=off'"}) {
+  for (const char* none : {" --exclude '*'", " --bits-for '*=off'"}) {
     const Outcome dry = run_lithe(call + " --dry-run" + none);
     ASSERT_EQ(dry.status, 0) << dry.err;
     EXPECT_THAT(dry.err, HasSubstr("warning: nothing is quantised"));

@@ -1,7 +1,4 @@
 #include <gmock/gmock.h>
-#include <unistd.h>
-
-#include <csignal>
 
 #include "cli/lithe.h"
 #include "lithe/graph/onnx.h"
@@ -97,20 +94,9 @@ TEST_F(SparsifyTool, WhatTheUserCanMend) {
 
 // Ctrl-C leaves a checkpoint beside the output, from which --resume goes on to the same weights.
 TEST_F(SparsifyTool, LeavesACheckpointWhenInterrupted) {
-  const fs::path log = folder_.path() / "log";
   const std::string flags = "sparsify " + kDigits + " --data " + kSheet +
                             ",columns=0:4 --method asp --pattern 1:4 --threads 1 --batch 40 ";
-  write_file(log, "");  // it is read before the program has begun
-  const std::string command = std::string(LITHE_PROGRAM) + " " + flags + "--epochs 100000" + to_out_ + " > " +
-                              log.string() + " 2>&1 & echo $!";
-  FILE* pipe = popen(command.c_str(), "r");
-  int process = 0;
-  ASSERT_EQ(fscanf(pipe, "%d", &process), 1);
-  for (int i = 0; i < 600 && read_text_file(log).find("epoch") == std::string::npos; ++i) usleep(50000);
-  kill(process, SIGINT);
-  for (int i = 0; i < 600 && read_text_file(log).find("lithe: ") == std::string::npos; ++i) usleep(50000);
-  pclose(pipe);
-  const std::string text = read_text_file(log);
+  const std::string text = interrupt_in_epoch(flags + "--epochs 100000" + to_out_);
   EXPECT_THAT(text, HasSubstr("--resume goes on from there"));
   EXPECT_TRUE(fs::exists(out_ + ".checkpoints/last.safetensors")) << text;
   EXPECT_FALSE(fs::exists(out_));

@@ -1,9 +1,6 @@
 // lithe train on the bundled sheet of digits.
 #include <gtest/gtest.h>
 
-#include <unistd.h>
-
-#include <csignal>
 #include <fstream>
 
 #include "cli/lithe.h"
@@ -84,18 +81,8 @@ TEST(Train, StopsAndResumes) {
 
 TEST(Train, LeavesACheckpointWhenInterrupted) {
   const TemporaryFolder folder;
-  const fs::path out = folder.path() / "net.onnx", log = folder.path() / "log";
-  const std::string command = std::string(LITHE_PROGRAM) + " " + recipe("resnet20_x0.25", out) +
-                              "--epochs 100000 > " + log.string() + " 2>&1 & echo $!";
-  write_file(log, "");  // it is read before the program has begun
-  FILE* pipe = popen(command.c_str(), "r");
-  int process = 0;
-  ASSERT_EQ(fscanf(pipe, "%d", &process), 1);
-  for (int i = 0; i < 600 && read_text_file(log).find("epoch") == std::string::npos; ++i) usleep(50000);
-  kill(process, SIGINT);
-  for (int i = 0; i < 600 && read_text_file(log).find("lithe: ") == std::string::npos; ++i) usleep(50000);
-  pclose(pipe);
-  const std::string text = read_text_file(log);
+  const fs::path out = folder.path() / "net.onnx";
+  const std::string text = interrupt_in_epoch(recipe("resnet20_x0.25", out) + "--epochs 100000");
   EXPECT_NE(text.find("--resume goes on from there"), std::string::npos) << text;
   EXPECT_NE(text.find("lithe: interrupted"), std::string::npos) << text;
   EXPECT_TRUE(fs::exists(out.string() + ".checkpoints/last.safetensors"));
