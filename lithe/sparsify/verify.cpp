@@ -59,7 +59,8 @@ Compared compare(const Graph& learnt, const Graph& folded, const std::vector<Fee
   Executor a(learnt), b(folded);
   const std::string output = learnt.outputs.at(0).name;
   Compared result;
-  for (Feeds feeds : samples) {
+  for (const Feeds& sample : samples) {
+    Feeds feeds = sample;
     if (wide)
       for (auto& [name, value] : feeds)
         if (value.scalar_type() == at::kFloat) value = value.to(at::kDouble);

@@ -78,7 +78,7 @@ class PixelTable {
 
 class InMemory : public Dataset {
  public:
-  InMemory(DatasetPtr source, const Preprocess& preprocess, int threads)
+  InMemory(const DatasetPtr& source, const Preprocess& preprocess, int threads)
       : labelled_(source->labelled()),
         has_targets_(source->has_targets()),
         class_names_(source->class_names()),
