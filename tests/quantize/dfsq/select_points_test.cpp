@@ -1,0 +1,282 @@
+#include "lithe/quantize/dfsq/select_points.h"
+
+#include <gmock/gmock.h>
+
+#include <cmath>
+#include <numeric>
+
+#include "lithe/base/error.h"
+#include "lithe/quantize/dfsq/universal_set.h"
+
+namespace lithe {
+namespace {
+
+using ::testing::ElementsAre;
+using Points = std::vector<std::int16_t>;
+
+/// The quantile function of the standard normal distribution, by Newton's steps.
+double probit(double p) {
+  double x = 0;
+  for (int i = 0; i < 60; ++i)
+    x -= (0.5 * std::erfc(-x / std::sqrt(2.0)) - p) / (std::exp(-x * x / 2) / std::sqrt(2 * M_PI));
+  return x;
+}
+
+/// A thousand normal values with largest magnitude 1; `rectified`: every second is 0, the others positive.
+std::vector<float> golden_data(bool rectified) {
+  std::vector<double> values;
+  double most = 0;
+  for (int i = 1; i <= 1000; ++i) {
+    values.push_back(probit(i / 1001.0));
+    most = std::max(most, std::abs(values.back()));
+  }
+  std::vector<float> out;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const double scaled = values[i] / most;
+    out.push_back(static_cast<float>(!rectified ? scaled : i % 2 == 0 ? std::abs(scaled) : 0));
+  }
+  return out;
+}
+
+/// The data at evenly spread quantiles (of the positive part for rectified data), each moved to the nearest
+/// value.
+std::vector<double> golden_centres(const std::vector<float>& data, int count, bool rectified) {
+  std::vector<double> sorted;
+  for (const float value : data)
+    if (!rectified || value > 0) sorted.push_back(value);
+  std::sort(sorted.begin(), sorted.end());
+  std::vector<double> centres;
+  for (int j = 0; j + 1 < count; ++j) {
+    const double place = (j + 0.5) / (count - 1) * static_cast<double>(sorted.size() - 1);
+    const auto low = static_cast<std::size_t>(place);
+    const double wanted = sorted[low] + (place - std::floor(place)) * (sorted[low + 1] - sorted[low]);
+    double nearest = data[0];  // the first of equally near ones
+    for (const float value : data)
+      if (std::abs(value - wanted) < std::abs(nearest - wanted)) nearest = value;
+    centres.push_back(nearest);
+  }
+  return centres;
+}
+
+SubsetHistogram histogram_of(const std::vector<float>& values) {
+  SubsetHistogram histogram;
+  histogram.add(values);
+  return histogram;
+}
+
+TEST(UniversalSet, IsThePublishedOne) {
+  const Points all = universal_set();
+  ASSERT_EQ(all.size(), 377u);
+  const Points upper(all.begin() + 188, all.end());
+  EXPECT_EQ(std::accumulate(upper.begin(), upper.end(), 0), 55242);
+  for (std::size_t i = 0; i < all.size(); ++i) EXPECT_EQ(all[i], -all[all.size() - 1 - i]);
+  EXPECT_EQ(Points(upper.begin(), upper.begin() + 20),
+            (Points{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 20, 22}));
+  EXPECT_EQ(Points(upper.end() - 8, upper.end()), (Points{770, 772, 776, 784, 800, 832, 896, 1024}));
+  EXPECT_EQ(universal_set(1).size(), 2u);
+  EXPECT_EQ(universal_set(2).size(), 32u);
+  EXPECT_EQ(universal_set(3).size(), 162u);
+  EXPECT_THROW(universal_set(5), Error);
+}
+
+TEST(UniversalSet, OfSubsetQuantization) {
+  EXPECT_EQ(subset_quantization_set(), (Points{0, 1, 2, 3, 4, 6, 8, 9, 12, 16, 17, 18, 20, 24, 32}));
+}
+
+struct GoldenMeans {
+  bool rectified;
+  Points points;
+  double loss;
+};
+
+class KMeans : public ::testing::TestWithParam<GoldenMeans> {};
+
+TEST_P(KMeans, GoldenPoints) {
+  const auto& [rectified, points, loss] = GetParam();
+  const std::vector<float> data = golden_data(rectified);
+  Rng rng(0);
+  const KMeansResult result =
+      kmeans(SortedValues(data), golden_centres(data, static_cast<int>(points.size()), rectified), rng);
+  EXPECT_EQ(snap(result.centres), points);
+  EXPECT_NEAR(subset_loss(histogram_of(data), points), loss, 2e-6);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, KMeans,
+    ::testing::Values(
+        GoldenMeans{false, {-404, 0, 256, 560}, 13.676378},
+        GoldenMeans{false, {-656, -385, -180, 0, 144, 292, 464, 704}, 3.542312},
+        GoldenMeans{false,
+                    {-832, -608, -480, -360, -260, -165, -82, 0, 72, 144, 224, 300, 400, 512, 640, 832},
+                    0.930120},
+        GoldenMeans{true, {0, 180, 384, 656}, 2.174069},
+        GoldenMeans{true, {0, 82, 165, 257, 360, 480, 608, 832}, 0.520209},
+        GoldenMeans{
+            true, {0, 28, 56, 88, 120, 160, 193, 240, 278, 328, 384, 448, 521, 608, 704, 896}, 0.155778}));
+
+TEST(KMeans, GoldenCentres) {
+  const std::vector<float> data = golden_data(false);
+  const std::vector<double> start = golden_centres(data, 4, false);
+  ASSERT_EQ(start.size(), 3u);
+  EXPECT_NEAR(start[0], -0.311522, 1e-6);
+  EXPECT_NEAR(start[1], 0.000405, 1e-6);
+  EXPECT_NEAR(start[2], 0.311522, 1e-6);
+  Rng rng(0);
+  const KMeansResult result = kmeans(SortedValues(data), start, rng);
+  EXPECT_EQ(result.rounds, 15);
+  const double wanted[] = {-0.39393, 0.24353, 0.549785, 0};
+  // Which of the middle centres ends where follows from the data: the one at 0 never moves.
+  std::vector<double> sorted = result.centres, expected(wanted, wanted + 4);
+  std::sort(sorted.begin(), sorted.end());
+  std::sort(expected.begin(), expected.end());
+  for (std::size_t i = 0; i < 4; ++i) EXPECT_NEAR(sorted[i], expected[i], 1e-5);
+  EXPECT_EQ(result.centres.back(), 0);
+}
+
+struct GoldenExact {
+  bool rectified;
+  int count;
+  double loss;
+  Points points;
+};
+
+class ExactPoints : public ::testing::TestWithParam<GoldenExact> {};
+
+TEST_P(ExactPoints, Golden) {
+  const auto& [rectified, count, loss, points] = GetParam();
+  const SubsetHistogram data = histogram_of(golden_data(rectified));
+  const PointSelection selection = select_points_exactly(data, count);
+  EXPECT_NEAR(selection.loss, loss, 2e-6);
+  if (!points.empty()) {
+    EXPECT_EQ(selection.points, points);
+  }
+  EXPECT_EQ(selection.distinct, count);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, ExactPoints,
+    ::testing::Values(
+        GoldenExact{false, 4, 11.877350, {-480, -135, 161, 512}},
+        GoldenExact{false, 8, 3.396540, {-704, -432, -240, -73, 88, 256, 448, 704}},
+        GoldenExact{false,
+                    16,
+                    0.905247,
+                    {-832, -644, -512, -400, -300, -210, -128, -45, 37, 120, 208, 300, 400, 512, 644, 832}},
+        GoldenExact{false, 64, 0.062534, {}}, GoldenExact{true, 4, 2.128699, {10, 194, 400, 672}},
+        GoldenExact{true, 8, 0.511626, {2, 90, 180, 280, 388, 512, 644, 832}},
+        GoldenExact{true,
+                    16,
+                    0.128177,
+                    {1, 44, 88, 132, 176, 224, 270, 320, 368, 420, 480, 544, 608, 704, 832, 1024}},
+        GoldenExact{true, 64, 0.013491, {}}));
+
+std::vector<float> random_values(std::int64_t count, std::uint64_t seed) {
+  Rng rng(seed);
+  std::vector<float> values;
+  float most = 0;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const double one = seed % 2 == 0 ? rng.normal() : std::max(0.0, rng.normal() * rng.normal());
+    values.push_back(static_cast<float>(one));
+    most = std::max(most, std::abs(values.back()));
+  }
+  for (float& value : values) value /= most;
+  return values;
+}
+
+// All choices of a few candidates, one by one.
+TEST(ExactPoints, EqualsBruteForce) {
+  const Points candidates{-1024, -700, -512, -256, -100, -32, 0, 16, 64, 200, 384, 640, 1024};
+  for (std::uint64_t seed = 0; seed < 4; ++seed) {
+    const SubsetHistogram data = histogram_of(random_values(300, seed));
+    for (const int count : {1, 2, 4, 7, 13}) {
+      double least = INFINITY;
+      for (unsigned mask = 0; mask < 1u << candidates.size(); ++mask) {
+        Points chosen;
+        for (std::size_t i = 0; i < candidates.size(); ++i)
+          if (mask >> i & 1) chosen.push_back(candidates[i]);
+        if (static_cast<int>(chosen.size()) == count) least = std::min(least, subset_loss(data, chosen));
+      }
+      const PointSelection selection = select_points_exactly(data, count, candidates);
+      EXPECT_NEAR(selection.loss, least, 1e-9) << count;
+    }
+  }
+}
+
+// The loss from counts and sums is the loss over the values themselves.
+TEST(ExactPoints, HistogramLosesNothing) {
+  const std::vector<float> values = random_values(2000, 4);
+  for (const int count : {4, 16, 64}) {
+    const PointSelection selection = select_points_exactly(histogram_of(values), count);
+    double loss = 0;
+    for (const float value : values) {
+      double least = INFINITY;
+      for (const std::int16_t point : selection.points)
+        least = std::min(least, std::abs(value - point / 1024.0));
+      loss += least * least;
+    }
+    EXPECT_NEAR(selection.loss, loss, 1e-9);
+  }
+}
+
+TEST(ExactPoints, DivideAndConquerEqualsAllPairs) {
+  for (std::uint64_t seed = 0; seed < 6; ++seed) {
+    const SubsetHistogram data = histogram_of(random_values(5000, seed));
+    for (const int count : {4, 8, 16, 64, 256}) {
+      const PointSelection fast = select_points_exactly(data, count),
+                           full = select_points_exactly(data, count, {}, true);
+      EXPECT_NEAR(fast.loss, full.loss, 1e-9 * data.squares()) << count;
+    }
+  }
+}
+
+TEST(ExactPoints, IsNeverWorseThanKMeans) {
+  for (std::uint64_t seed = 0; seed < 4; ++seed) {
+    const std::vector<float> values = random_values(3000, seed);
+    for (const int count : {4, 8, 16, 64}) {
+      const PointSelection published = select_points_by_kmeans(SortedValues(values), count, seed);
+      EXPECT_LE(select_points_exactly(histogram_of(values), count).loss, published.loss + 1e-9);
+      EXPECT_EQ(published.points.size(), static_cast<std::size_t>(count));
+    }
+  }
+}
+
+TEST(KMeans, SeedsDecideAndRepeat) {
+  const SortedValues values(random_values(3000, 2));
+  const PointSelection a = select_points_by_kmeans(values, 16, 1), b = select_points_by_kmeans(values, 16, 1),
+                       c = select_points_by_kmeans(values, 16, 2);
+  EXPECT_EQ(a.points, b.points);
+  EXPECT_NE(a.points, c.points);
+}
+
+TEST(KMeans, FewerValuesThanPoints) {
+  const PointSelection one = select_points_by_kmeans(SortedValues({0.25f, 0.25f, -0.5f}), 16, 1);
+  EXPECT_EQ(one.points.size(), 16u);
+  EXPECT_LE(one.distinct, 3);
+  EXPECT_NEAR(one.loss, 0, 1e-12);
+  const PointSelection dead = select_points_exactly(histogram_of(std::vector<float>(50, 0.0f)), 16);
+  EXPECT_EQ(dead.loss, 0);
+  EXPECT_EQ(dead.distinct, 16);
+  EXPECT_THROW(select_points_by_kmeans(SortedValues({}), 4, 1), Error);
+  EXPECT_THROW(select_points_exactly(SubsetHistogram(), 400), Error);
+}
+
+TEST(SubsetHistogram, MergesAndNormalises) {
+  const std::vector<float> values = random_values(100, 6);
+  SubsetHistogram whole = histogram_of(values), part;
+  part.add(std::span<const float>(values).first(40));
+  SubsetHistogram rest;
+  rest.add(std::span<const float>(values).subspan(40));
+  part.merge(rest);
+  EXPECT_EQ(part.counts(), whole.counts());
+  EXPECT_EQ(part.count(), 100);
+  SubsetHistogram scaled;
+  scaled.add(std::vector<float>{3, 5, 9, -100}, 4, 4);  // -0.25, 0.25, 1.25, -26
+  EXPECT_EQ(scaled.counts()[2048 - 512], 1);
+  EXPECT_EQ(scaled.counts()[2048 + 512], 1);
+  EXPECT_EQ(scaled.counts()[4096], 1);
+  EXPECT_EQ(scaled.sums()[4096], 1.25);
+  EXPECT_EQ(scaled.counts()[0], 1);
+}
+
+}  // namespace
+}  // namespace lithe
