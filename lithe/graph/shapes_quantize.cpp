@@ -39,13 +39,25 @@ void fake_quantize(ShapeCall& call) {
   call.set(0, call.type(0));
 }
 
+void subset_quantize(ShapeCall& call) {
+  const Shape *x = call.shape(0), *points = call.shape(1);
+  if (x && points && x->size() == 4 && points->size() == 2 && (*x)[1].is_integer() &&
+      points->front().is_integer() && (*x)[1].integer() != points->front().integer())
+    call.contradiction("{} rows of points are given for {} channels of the input {}",
+                       points->front().integer(), (*x)[1].integer(), format_shape(*x));
+  call.set(0, call.type(0));
+}
+
 }  // namespace
 
 void add_quantize_rules(ShapeRules& rules) {
   rules["QuantizeLinear"] = quantize;
   rules["DequantizeLinear"] = dequantize;
   rules["DynamicQuantizeLinear"] = dynamic_quantize;
+  rules["lithe.BoundQuantize"] = fake_quantize;  // shaped like its input too
   rules["lithe.FakeQuantize"] = fake_quantize;
+  rules["lithe.SubsetQuantize"] = subset_quantize;
+  rules["lithe.DynamicSubsetQuantize"] = subset_quantize;
 }
 
 }  // namespace lithe

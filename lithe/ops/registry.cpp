@@ -60,7 +60,9 @@ const OpRegistry& op_registry() {
     register_image(all);
     register_quantization(all);
     register_sparse(all);
+    register_bound_quantize(all);
     register_fake_quantize(all);
+    register_subset_quantize(all);
     return all;
   }();
   return registry;

@@ -89,6 +89,9 @@ void register_recurrent(OpRegistry&);      // recurrent.cpp: RNN, GRU, LSTM
 void register_image(OpRegistry&);          // image.cpp: Resize, Upsample, GridSample, NMS, RoiAlign
 void register_quantization(OpRegistry&);   // quantization.cpp: QuantizeLinear, QLinear*, *Integer
 void register_sparse(OpRegistry&);         // sparse.cpp: lithe.NmPrune, lithe.SpatialBranch
+void register_bound_quantize(OpRegistry&);  // bound_quantize.cpp: lithe.BoundQuantize
 void register_fake_quantize(OpRegistry&);  // fake_quantize.cpp: lithe.FakeQuantize
+void register_subset_quantize(
+    OpRegistry&);  // subset_quantize.cpp: lithe.SubsetQuantize, lithe.DynamicSubsetQuantize
 
 }  // namespace lithe

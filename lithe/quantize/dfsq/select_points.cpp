@@ -195,8 +195,7 @@ KMeansResult kmeans(const SortedValues& data, std::vector<double> centres, Rng& 
   KMeansResult result;
   std::vector<std::size_t> order(centres.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  while (result.rounds < kMaxRounds) {
-    ++result.rounds;
+  for (; result.rounds < kMaxRounds; ++result.rounds) {
     std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
       return centres[a] != centres[b] ? centres[a] < centres[b] : a < b;
     });

@@ -76,7 +76,7 @@ class SortedValues {
 
 struct KMeansResult {
   std::vector<double> centres;  // in the given order; the last one is 0
-  int rounds = 0;
+  int rounds = 0;               // in which centres moved
 };
 
 /// K-means as published: the given centres and one that stays at 0 for ever, at most 100 rounds; a value
