@@ -105,7 +105,7 @@ Quantized reconstructed(const Subject& subject, ReconstructMethod method, bool c
 /// The convolutions and matrix products of a network, one at a time.
 class Floor {
  public:
-  Floor(const Graph& graph, const Subject& subject) : graph_(graph), index_(graph), executor_(graph) {
+  Floor(const Graph& graph, const Subject& subject) : index_(graph), executor_(graph) {
     std::set<std::string> wanted;
     for (const Layer& layer : find_layers(graph)) {
       layers_.emplace(static_cast<int>(layer.node), layer);
@@ -154,7 +154,6 @@ class Floor {
     return bench::median(times);
   }
 
-  const Graph& graph_;
   GraphIndex index_;
   Executor executor_;
   std::map<int, Layer> layers_;
