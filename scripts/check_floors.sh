@@ -19,12 +19,13 @@ metrics   : data
 train     : metrics models
 quantize  : metrics models train
 sparsify  : metrics models train
+multibit  : metrics models train
 tokens    : metrics models train
 diffusion : metrics models train
 video     : metrics models train
 grounding : metrics models train
 report    : base
-cli       : quantize sparsify tokens diffusion video grounding report runtime
+cli       : quantize sparsify multibit tokens diffusion video grounding report runtime
 "
 without_torch="base graph kernels runtime models report"
 

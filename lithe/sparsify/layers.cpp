@@ -77,31 +77,6 @@ PatternRule parse_pattern_rule(const std::string& text) {
   return rule;
 }
 
-void adopt_constants(Graph& graph) {
-  graph.sort();
-  std::vector<Node> kept;
-  std::set<std::string> outputs;
-  for (const ValueInfo& output : graph.outputs) outputs.insert(output.name);
-  std::vector<std::pair<std::string, std::string>> renamed;
-  for (Node& node : graph.nodes) {
-    for (auto& [from, to] : renamed) std::replace(node.inputs.begin(), node.inputs.end(), from, to);
-    const TensorData* value = node.is("Constant") ? node.find<TensorData>("value") : nullptr;
-    if (value && !outputs.contains(node.output(0))) {
-      graph.constants[node.output(0)] = *value;
-      graph.values.erase(node.output(0));
-    } else if (node.is("Identity") && graph.is_constant(node.input(0)) && !outputs.contains(node.output(0))) {
-      renamed.emplace_back(node.output(0), node.input(0));
-    } else {
-      kept.push_back(std::move(node));
-    }
-  }
-  graph.nodes = std::move(kept);
-  for (const auto& [from, to] : renamed) graph.replace_uses(from, to);  // in sub-graphs
-  // Older exporters list constants among the inputs, as defaults that nobody overrides.
-  std::erase_if(graph.inputs, [&](const ValueInfo& input) { return graph.is_constant(input.name); });
-  graph.validate();
-}
-
 std::size_t node_of(const Graph& graph, const std::string& value) {
   for (std::size_t i = 0; i < graph.nodes.size(); ++i)
     for (const std::string& output : graph.nodes[i].outputs)

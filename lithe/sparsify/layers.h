@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "lithe/graph/adopt_constants.h"
 #include "lithe/graph/graph.h"
 #include "lithe/graph/sparsity.h"
 #include "lithe/kernels/channel_groups.h"
@@ -66,9 +67,6 @@ struct LayerPolicy {
 /// with the first of them. Throws Error(Input) if a name pattern matches no layer, if a weight holds NaN or
 /// infinity, or under Ragged::Error naming the layer.
 std::vector<SparseLayer> find_sparse_layers(const Graph& graph, const LayerPolicy& policy);
-
-/// Turns Constant nodes and identities of constants into constants, where `find_sparse_layers` sees them.
-void adopt_constants(Graph& graph);
 
 /// Index of the node that makes the value; throws Error(Input) if there is none.
 std::size_t node_of(const Graph& graph, const std::string& value);

@@ -6,14 +6,12 @@
 
 #include "lithe/base/error.h"
 #include "lithe/base/random.h"
-#include "lithe/data/loader.h"
 #include "lithe/kernels/magnitude_mask.h"
 #include "lithe/kernels/nm_mask.h"
+#include "lithe/train/insert_norms.h"
 
 namespace lithe {
 namespace {
-
-constexpr float kEpsilon = 1e-5f;
 
 /// Numbers as a constant of the given float type.
 TensorData as_type(DType dtype, std::vector<std::int64_t> shape, const std::vector<double>& values) {
@@ -30,41 +28,6 @@ int norm_behind(const Graph& graph, const GraphIndex& index, const std::string& 
   for (std::size_t i = 1; i <= 4; ++i)
     if (!graph.is_constant(norm.input(i))) return -1;
   return readers[0];
-}
-
-struct ChannelSums {
-  std::vector<double> sum, squares;
-  double count = 0;
-};
-
-/// Mean and variance of values over samples and positions, by channel (axis 1).
-std::map<std::string, ChannelSums> measure_channels(const Graph& graph,
-                                                    const std::vector<std::string>& values,
-                                                    const DatasetPtr& data, std::int64_t samples,
-                                                    std::int64_t batch) {
-  const at::NoGradGuard no_grad;
-  Executor run(graph, {.fuse = false});
-  std::map<std::string, ChannelSums> sums;
-  const std::int64_t fixed = fixed_batch(graph);
-  Loader loader(seeded_subset(data, samples, 0),
-                {.batch = fixed > 0 ? fixed : batch, .threads = 1, .drop_last = fixed > 0});
-  for (Batch one; loader.next(one);)
-    for (const auto& [name, value] : run.run(bind_inputs(graph, one.inputs), values)) {
-      const at::Tensor flat = value.to(at::kDouble).transpose(0, 1).flatten(1).contiguous();
-      const at::Tensor sum = flat.sum(1), squares = flat.square().sum(1);
-      ChannelSums& into = sums[name];
-      into.sum.resize(static_cast<std::size_t>(flat.size(0)));
-      into.squares.resize(into.sum.size());
-      for (std::size_t c = 0; c < into.sum.size(); ++c) {
-        into.sum[c] += sum.data_ptr<double>()[c];
-        into.squares[c] += squares.data_ptr<double>()[c];
-      }
-      into.count += static_cast<double>(flat.size(1));
-    }
-  for (const std::string& value : values)
-    if (sums[value].count == 0)
-      fail("the data hold no full batch to take the statistics of '{}' from", value);
-  return sums;
 }
 
 /// Adds V, S and the second convolution with its norm beside the first one.
@@ -173,46 +136,11 @@ std::vector<std::string> insert_batch_norms(Graph& graph, std::vector<SparseLaye
     }
   }
   if (wanted.empty()) return {};
-  const auto sums = measure_channels(graph, wanted, data, samples, batch);
-  std::vector<std::string> inserted;
-  for (SparseLayer& layer : layers) {
-    if (std::find(wanted.begin(), wanted.end(), layer.output) == wanted.end()) continue;
-    const ChannelSums& one = sums.at(layer.output);
-    const std::size_t at = node_of(graph, layer.output), channels = one.sum.size();
-    const TensorData* bias_data = graph.constant(graph.nodes[at].input(2));
-    const std::vector<double> bias = bias_data ? bias_data->to_doubles() : std::vector<double>(channels, 0.0);
-    std::vector<double> scale(channels), shift(channels), mean(channels), var(channels);
-    for (std::size_t c = 0; c < channels; ++c) {
-      shift[c] = one.sum[c] / one.count;
-      var[c] = std::max(0.0, one.squares[c] / one.count - shift[c] * shift[c]);
-      mean[c] = shift[c] - bias[c];
-      scale[c] = std::sqrt(var[c] + static_cast<double>(kEpsilon));
-    }
-    const auto count = static_cast<std::int64_t>(channels);
-    const DType dtype = graph.constants.at(layer.weight).dtype();
-    Node norm{.name = layer.name + "/norm", .op_type = "BatchNormalization"};
-    norm.attributes["epsilon"] = kEpsilon;
-    norm.attributes["momentum"] = 0.9f;
-    norm.outputs = {layer.output};
-    const std::string output = graph.unique_name(layer.output + "/before_norm");
-    norm.inputs = {output};
-    const auto add = [&](const char* name, const std::vector<double>& values) {
-      norm.inputs.push_back(graph.add_constant(norm.name + "/" + name, as_type(dtype, {count}, values)));
-    };
-    add("scale", scale);
-    add("bias", shift);
-    add("mean", mean);
-    add("var", var);
-    Node& conv = graph.nodes[at];
-    if (conv.inputs.size() > 2) conv.inputs.resize(2);
-    conv.outputs[0] = output;
-    layer.output = output;
-    inserted.push_back(output);
-    graph.nodes.insert(graph.nodes.begin() + static_cast<std::ptrdiff_t>(at) + 1, std::move(norm));
-  }
-  graph.remove_dead();
-  graph.validate();
-  return inserted;
+  const std::vector<std::string> outputs = insert_norms(graph, wanted, data, samples, batch);
+  for (SparseLayer& layer : layers)
+    if (const auto found = std::find(wanted.begin(), wanted.end(), layer.output); found != wanted.end())
+      layer.output = outputs[static_cast<std::size_t>(found - wanted.begin())];
+  return outputs;
 }
 
 MaskedGraph insert_masks(const Graph& graph, const std::vector<SparseLayer>& layers,

@@ -8,28 +8,40 @@ namespace lithe {
 
 Optimiser::Optimiser(std::vector<Parameter> parameters, const TrainOptions& options)
     : parameters_(std::move(parameters)),
-      how_(options.optimiser),
-      weight_decay_(options.weight_decay),
       first_(parameters_.size()),
-      second_(parameters_.size()) {}
+      second_(parameters_.size()),
+      steps_(parameters_.size()) {
+  rules_.push_back({options.optimiser, options.weight_decay, 1});
+  for (const ParameterGroup& group : options.groups)
+    rules_.push_back({group.optimiser, group.weight_decay, group.learning_rate / options.learning_rate});
+}
+
+const Optimiser::Rule& Optimiser::rule_of(const Parameter& parameter) const {
+  return rules_[static_cast<std::size_t>(parameter.group + 1)];
+}
+
+double Optimiser::decay_of(const Parameter& parameter) const {
+  return parameter.group >= 0 || parameter.decays ? rule_of(parameter).decay : 0;
+}
 
 void Optimiser::step(double rate) {
   const at::NoGradGuard no_grad;
-  ++steps_;
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     Parameter& parameter = parameters_[i];
     if (!parameter.tensor.grad().defined()) continue;
-    if (const auto* sgd = std::get_if<Sgd>(&how_))
-      step_sgd(*sgd, parameter, i, rate);
+    ++steps_[i];
+    const Rule& rule = rule_of(parameter);
+    if (const auto* sgd = std::get_if<Sgd>(&rule.how))
+      step_sgd(*sgd, parameter, i, rate * rule.share);
     else
-      step_adamw(std::get<AdamW>(how_), parameter, i, rate);
+      step_adamw(std::get<AdamW>(rule.how), parameter, i, rate * rule.share);
     parameter.tensor.mutable_grad().reset();
   }
 }
 
 void Optimiser::step_sgd(const Sgd& how, Parameter& parameter, std::size_t index, double rate) {
   at::Tensor gradient = parameter.tensor.grad();
-  if (parameter.decays && weight_decay_ != 0) gradient = gradient.add(parameter.tensor, weight_decay_);
+  if (const double decay = decay_of(parameter); decay != 0) gradient = gradient.add(parameter.tensor, decay);
   if (how.momentum != 0) {
     at::Tensor& velocity = first_[index];
     if (velocity.defined())
@@ -47,10 +59,10 @@ void Optimiser::step_adamw(const AdamW& how, Parameter& parameter, std::size_t i
     first_[index] = at::zeros_like(parameter.tensor);
     second_[index] = at::zeros_like(parameter.tensor);
   }
-  if (parameter.decays) parameter.tensor.mul_(1 - rate * weight_decay_);
+  if (const double decay = decay_of(parameter); decay != 0) parameter.tensor.mul_(1 - rate * decay);
   first_[index].mul_(how.beta1).add_(gradient, 1 - how.beta1);
   second_[index].mul_(how.beta2).addcmul_(gradient, gradient, 1 - how.beta2);
-  const auto steps = static_cast<double>(steps_);
+  const auto steps = static_cast<double>(steps_[index]);
   const double first_scale = 1 - std::pow(how.beta1, steps), second_scale = 1 - std::pow(how.beta2, steps);
   const at::Tensor deviation = second_[index].sqrt().div_(std::sqrt(second_scale)).add_(how.epsilon);
   parameter.tensor.addcdiv_(first_[index], deviation, -rate / first_scale);
@@ -62,7 +74,7 @@ std::map<std::string, at::Tensor> Optimiser::state() const {
     if (first_[i].defined()) out[parameters_[i].name + ":first"] = first_[i];
     if (second_[i].defined()) out[parameters_[i].name + ":second"] = second_[i];
   }
-  out["steps"] = at::full({}, steps_, at::kLong);
+  out["steps"] = at::tensor(at::ArrayRef<std::int64_t>(steps_), at::kLong);
   return out;
 }
 
@@ -82,7 +94,12 @@ void Optimiser::load_state(const std::map<std::string, at::Tensor>& state) {
   }
   const auto steps = state.find("steps");
   if (steps == state.end()) fail("the optimiser's state lacks the number of steps");
-  steps_ = steps->second.item<std::int64_t>();
+  const at::Tensor counts = steps->second.to(at::kCPU, at::kLong).contiguous();
+  // One number stands for all parameters.
+  if (counts.numel() != 1 && counts.numel() != static_cast<std::int64_t>(steps_.size()))
+    fail("the optimiser's state counts the steps of {} constants, not {}", counts.numel(), steps_.size());
+  for (std::size_t i = 0; i < steps_.size(); ++i)
+    steps_[i] = counts.data_ptr<std::int64_t>()[counts.numel() == 1 ? 0 : i];
 }
 
 double gradient_norm(const std::vector<Parameter>& parameters) {

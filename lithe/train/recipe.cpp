@@ -21,6 +21,12 @@ json to_json(const std::optional<double>& value) {
   return value ? json(*value) : json();
 }
 
+json to_json(const std::variant<Sgd, AdamW>& optimiser) {
+  if (const auto* sgd = std::get_if<Sgd>(&optimiser)) return {"sgd", sgd->momentum, sgd->nesterov};
+  const auto& adam = std::get<AdamW>(optimiser);
+  return {"adamw", adam.beta1, adam.beta2, adam.epsilon};
+}
+
 std::optional<double> optional_number(const json& json, const char* key) {
   const auto& value = json.at(key);
   return value.is_null() ? std::nullopt : std::optional<double>(value.get<double>());
@@ -53,6 +59,10 @@ void require_same(const json& checkpoint, const json& now, const std::filesystem
 }  // namespace
 
 void check_options(const TrainOptions& o) {
+  for (const ParameterGroup& group : o.groups)
+    require(group.learning_rate > 0 && std::isfinite(group.learning_rate) && group.weight_decay >= 0 &&
+                group.weight_decay < 1,
+            "a group needs a positive learning rate and a weight decay of at least 0 and below 1");
   require(o.epochs >= 1, "epochs must be at least 1");
   require(o.batch >= 1, "a batch needs at least one sample");
   require(o.learning_rate > 0 && std::isfinite(o.learning_rate), "the learning rate must be positive");
@@ -113,17 +123,14 @@ double learning_rate(const TrainOptions& options, std::int64_t step, std::int64_
 json recipe_json(const TrainOptions& o, std::int64_t samples, std::int64_t processes,
                  const std::vector<std::string>& parameters,
                  const std::map<std::string, std::string>& method) {
-  const auto* sgd = std::get_if<Sgd>(&o.optimiser);
-  const auto* adam = std::get_if<AdamW>(&o.optimiser);
   const Augmentation& a = o.augmentation;
-  return {
+  json recipe{
       {"epochs", o.epochs},
       {"batch", o.batch},
       {"processes", processes},
       {"samples", samples},
       {"seed", o.seed},
-      {"optimiser", sgd ? json{"sgd", sgd->momentum, sgd->nesterov}
-                        : json{"adamw", adam->beta1, adam->beta2, adam->epsilon}},
+      {"optimiser", to_json(o.optimiser)},
       {"learning_rate", o.learning_rate},
       {"warmup_epochs", o.warmup_epochs},
       {"schedule", static_cast<int>(o.schedule)},
@@ -143,6 +150,11 @@ json recipe_json(const TrainOptions& o, std::int64_t samples, std::int64_t proce
       {"preprocess", to_json(o.preprocess)},
       {"method", method},
       {"parameters", parameters}};
+  json groups = json::array();
+  for (const ParameterGroup& group : o.groups)
+    groups.push_back({to_json(group.optimiser), group.learning_rate, group.weight_decay, group.names});
+  if (!groups.empty()) recipe["groups"] = groups;
+  return recipe;
 }
 
 void require_same_recipe(const json& checkpoint, const json& now, const std::filesystem::path& folder) {

@@ -82,7 +82,7 @@ class Trainer {
     agreement_.require_equal(epoch_ * steps_ + step_, "the step to go on from");
     hooks_->before_training(executor());
     progress_.start("train", options_.epochs * steps_);
-    if (const std::int64_t done = epoch_ * steps_ + step_; done > 0) progress_.advance(done);
+    if (const std::int64_t done = epoch_ * steps_ + step_; done > 0) progress_.skip(done);
     bool complete = true;
     try {
       while (complete && epoch_ < options_.epochs) complete = run_epoch(start);
@@ -148,14 +148,27 @@ class Trainer {
       at::Tensor value = executor().constant(one.name).clone(at::MemoryFormat::Contiguous);
       if (options_.collective) options_.collective->broadcast(value);
       executor().set_constant(one.name, value.set_requires_grad(true));
-      parameters.push_back({one.name, value, options_.decay_all || one.decays()});
+      parameters.push_back({one.name, value, options_.decay_all || one.decays(), group_of(one.name)});
       names_.push_back(one.name);
     }
+    for (const ParameterGroup& group : options_.groups)
+      for (const std::string& name : group.names)
+        if (std::find(names_.begin(), names_.end(), name) == names_.end())
+          fail("'{}' has a step of its own but does not learn", name);
     statistics_ = running_statistics(graph_);
     optimiser_.emplace(std::move(parameters), options_);
     if (options_.ema_decay > 0)
       for (const std::string& name : averaged_names())
         average_[name] = executor().constant(name).detach().clone();
+  }
+
+  /// Which of the groups holds the constant; -1: none.
+  int group_of(const std::string& name) const {
+    for (std::size_t i = 0; i < options_.groups.size(); ++i) {
+      const auto& names = options_.groups[i].names;
+      if (std::find(names.begin(), names.end(), name) != names.end()) return static_cast<int>(i);
+    }
+    return -1;
   }
 
   std::vector<std::string> averaged_names() const {
@@ -309,9 +322,10 @@ class Trainer {
       at::manual_seed(
           seed_for(options_.seed, kNoise + static_cast<std::uint64_t>(done * processes_ + rank_)));
     const Feeds feeds = feeds_of(batch);
-    const at::Tensor y = forward(feeds);
+    step_outputs_ = hooks_->step_outputs(epoch_, step_);
+    const Feeds y = forward(feeds, step_outputs_.empty() ? std::vector{output_} : step_outputs_);
     Objective::Value aim;
-    agreement_.together([&] { aim = (*objective_)(y, batch, feeds); });
+    agreement_.together([&] { aim = aim_of(y, batch, feeds); });
     double value = aim.loss.item<double>();
     check_loss(value, feeds);
     aim.loss.backward();
@@ -336,9 +350,20 @@ class Trainer {
     return feeds;
   }
 
-  at::Tensor forward(const Feeds& feeds) {
+  Objective::Value aim_of(const Feeds& y, const Batch& batch, const Feeds& feeds) {
+    if (step_outputs_.empty()) return (*objective_)(y.at(output_), batch, feeds);
+    Objective::Value aim;
+    aim.loss = hooks_->step_loss(y, [&](const at::Tensor& one) {
+      Objective::Value value = (*objective_)(one, batch, feeds);
+      if (!aim.right.defined()) aim.right = value.right;
+      return value.loss;
+    });
+    return aim;
+  }
+
+  Feeds forward(const Feeds& feeds, const std::vector<std::string>& outputs) {
     try {
-      return executor().run(feeds, {output_}).at(output_);
+      return executor().run(feeds, outputs);
     } catch (const std::exception&) {
       require_free_batch(graph_, feeds, options_.device);
       throw;
@@ -357,8 +382,12 @@ class Trainer {
 
   [[noreturn]] void fail_at_step(const std::string& what, const Feeds& feeds) {
     fail("{} in epoch {}, step {}: {}; lower the learning rate ({}) or clip gradients", what, epoch_ + 1,
-         step_ + 1, describe_non_finite(executor(), feeds, {output_}, optimiser_->parameters()),
+         step_ + 1, describe_non_finite(executor(), feeds, fetched(), optimiser_->parameters()),
          options_.learning_rate);
+  }
+
+  std::vector<std::string> fetched() const {
+    return step_outputs_.empty() ? std::vector{output_} : step_outputs_;
   }
 
   /// Before any process goes backwards, where batch norms meet.
@@ -366,7 +395,7 @@ class Trainer {
     if (!agreement_.any(!std::isfinite(value))) return;
     if (!std::isfinite(value)) fail_at_step(fmt::format("the loss is {}", value), feeds);
     // To find the tensor, the other one runs the model again, and its batch norms meet this one's.
-    describe_non_finite(executor(), feeds, {output_}, optimiser_->parameters());
+    describe_non_finite(executor(), feeds, fetched(), optimiser_->parameters());
     fail_system("the loss of another process is not finite in epoch {}, step {}; see its message", epoch_ + 1,
                 step_ + 1);
   }
@@ -435,18 +464,8 @@ class Trainer {
     // What the executor prepared for evaluation is out of date: learnable constants change in place.
     executor().set_constant(names_[0], executor().constant(names_[0]));
     executor().set_training(false);
-    Evaluation result;
-    agreement_.together([&] {
-      result = evaluate(executor(), validation_,
-                        {.batch = objective_->image_targets() ? std::min(batch_, kWholeImages) : batch_,
-                         .threads = options_.threads,
-                         .preprocess = options_.preprocess});
-    });
+    score_outputs(record);
     executor().set_training(true);
-    if (processes_ > 1) average_scores(*options_.collective, result, options_.device);
-    record.validation_loss = result.loss;
-    record.validation_top1 = result.top1;
-    record.validation_psnr = result.psnr_y ? result.psnr_y : result.psnr_rgb;
     const double quality = record.validation_top1   ? *record.validation_top1
                            : record.validation_psnr ? *record.validation_psnr
                                                     : 0;
@@ -464,6 +483,38 @@ class Trainer {
       });
     }
     before.restore(executor(), {names_.begin(), names_.end()});
+  }
+
+  Evaluation score_output(const std::string& output) {
+    Evaluation result;
+    agreement_.together([&] {
+      result =
+          evaluate(graph_, [&](const Feeds& feeds) { return executor().run(feeds, {output}); }, validation_,
+                   {.batch = objective_->image_targets() ? std::min(batch_, kWholeImages) : batch_,
+                    .threads = options_.threads,
+                    .output = output,
+                    .preprocess = options_.preprocess});
+    });
+    if (processes_ > 1) average_scores(*options_.collective, result, options_.device);
+    return result;
+  }
+
+  /// Fills in the means over the outputs that are scored.
+  void score_outputs(EpochRecord& record) {
+    std::vector<std::string> outputs = hooks_->scored_outputs();
+    if (outputs.empty()) outputs = {output_};
+    const auto take = [&](const char* name, const std::string& output, const std::optional<double>& value,
+                          std::optional<double>& mean) {
+      if (!value) return;
+      mean = mean.value_or(0) + *value / static_cast<double>(outputs.size());
+      if (outputs.size() > 1) record.extra[fmt::format("{} {}", name, output)] = *value;
+    };
+    for (const std::string& output : outputs) {
+      const Evaluation result = score_output(output);
+      take("loss", output, result.loss, record.validation_loss);
+      take("top1", output, result.top1, record.validation_top1);
+      take("psnr", output, result.psnr_y ? result.psnr_y : result.psnr_rgb, record.validation_psnr);
+    }
   }
 
   void create_folder() const {
@@ -543,6 +594,7 @@ class Trainer {
 
   std::optional<Executor> executor_;
   std::vector<std::string> names_, statistics_;  // what learns, and what follows the data
+  std::vector<std::string> step_outputs_;        // of this step; none: the first output
   std::optional<Optimiser> optimiser_;
   std::map<std::string, at::Tensor> average_;
 

@@ -87,6 +87,14 @@ struct EpochRecord {
   std::map<std::string, double> extra;  // from the hooks
 };
 
+/// Learnable constants with a step of their own; the schedule is that of all.
+struct ParameterGroup {
+  std::vector<std::string> names;  // of constants that learn; in one group at most
+  std::variant<Sgd, AdamW> optimiser = AdamW{};
+  double learning_rate = 1e-4;  // in place of TrainOptions::learning_rate
+  double weight_decay = 0;      // of all of them
+};
+
 struct TrainOptions {
   std::int64_t epochs = 30;
   /// Samples in a step of one process. The last samples of an epoch that do not fill a step are left out (the
@@ -111,6 +119,8 @@ struct TrainOptions {
   /// What learns: `trainable_constants` less `frozen`, plus `also_learn` (names of constants; they decay as
   /// weights do if they have two axes or more).
   std::vector<std::string> frozen, also_learn;
+  /// Constants that learn by another step than the rest.
+  std::vector<ParameterGroup> groups;
 
   /// Scored after every `evaluate_every` epochs and the last one. Without a data set, `validation_share` of
   /// the training data is set aside, chosen by the seed; 0: no evaluation, the best is the last.
@@ -158,6 +168,17 @@ class TrainHooks {
   /// it is.
   virtual void after_gradients(Executor&, std::int64_t /*epoch*/, std::int64_t /*step*/) {}
   virtual void after_step(Executor&, std::int64_t /*epoch*/, std::int64_t /*step*/) {}
+  /// The outputs of the graph that a step computes; none: the first one, which is trained alone.
+  virtual std::vector<std::string> step_outputs(std::int64_t /*epoch*/, std::int64_t /*step*/) { return {}; }
+  /// What a step minimises where `step_outputs` names outputs; `loss` is the loss of the options of one
+  /// output. The accuracy on training samples is that of the output for which `loss` is called first.
+  virtual at::Tensor step_loss(const Feeds& /*outputs*/,
+                               const std::function<at::Tensor(const at::Tensor&)>& /*loss*/) {
+    return {};
+  }
+  /// The outputs whose mean score tells which weights are best; none: the first one. Of several, each has its
+  /// own "loss", "top1" or "psnr" among the extra numbers of the epoch, as "top1 OUTPUT".
+  virtual std::vector<std::string> scored_outputs() const { return {}; }
   /// Before the weights are scored and, if they are the best, kept. `data` are the training samples without
   /// augmentation: for example `reestimate_batch_norm`. What is changed here is what is scored and what
   /// TrainResult::best holds; training itself goes on from the state before, as does TrainResult::last.
