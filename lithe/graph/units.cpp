@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
+#include <map>
 #include <set>
 #include <unordered_map>
 #include <unordered_set>
@@ -147,7 +148,9 @@ class Finisher {
     }
     unit.inputs.insert(unit.inputs.end(), side.begin(), side.end());
     unit.stage_boundary = changes_stage(unit);
-    unit.name = common_name(flow_.graph, unit.nodes, fallback_name(unit));
+    // What serves between blocks (a norm in front of an addition) must not shorten a name.
+    unit.name =
+        common_name(flow_.graph, unit.layers.size() > 1 ? unit.layers : unit.nodes, fallback_name(unit));
     return unit;
   }
 
@@ -185,10 +188,13 @@ class Finisher {
   const DataFlow& flow_;
 };
 
+/// Of equal names none stays, so that units alike are named alike.
 void make_names_unique(std::vector<Unit>& units, const Finisher& finisher) {
   std::set<std::string> taken;
+  std::map<std::string, int> counts;
+  for (const Unit& unit : units) ++counts[unit.name];
   for (Unit& unit : units)
-    if (!taken.insert(unit.name).second) {
+    if (counts.at(unit.name) > 1 || !taken.insert(unit.name).second) {
       unit.name = finisher.fallback_name(unit);
       for (int suffix = 2; !taken.insert(unit.name).second; ++suffix)
         unit.name = fmt::format("{} ({})", finisher.fallback_name(unit), suffix);

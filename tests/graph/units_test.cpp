@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <cstdlib>
+#include <map>
 #include <set>
 #include <span>
 
@@ -130,6 +131,22 @@ TEST(FindUnits, RegNetX600M) {
   EXPECT_EQ(weights(graph), (Counts{864, 15744, 39168, 39168, 39168, 155520, 167040, 167040, 167040, 167040,
                                     646272, 671616, 671616, 671616, 671616, 671616, 671616, 528000}));
   expect_partition(graph, units);
+}
+
+// Blocks alike have names alike, whatever lies between them.
+TEST(FindUnits, NamesOfTransformerBlocksAreEven) {
+  const Graph graph =
+      build_vit({.image_size = 16, .patch = 8, .dim = 24, .depth = 3, .heads = 2, .classes = 10});
+  std::map<std::string, std::set<std::string>> kinds;  // by the block's number, without it
+  for (const Unit& unit : find_units(graph)) {
+    const std::size_t digit = unit.name.find_first_of("0123456789");
+    if (digit == std::string::npos) continue;
+    std::string kind = unit.name;
+    kinds[std::string(1, kind[digit])].insert(kind.replace(digit, 1, "#"));
+  }
+  ASSERT_EQ(kinds.size(), 3u);
+  EXPECT_EQ(kinds.at("0"), kinds.at("1"));
+  EXPECT_EQ(kinds.at("1"), kinds.at("2"));
 }
 
 TEST(FindUnits, MobileNetV2) {
