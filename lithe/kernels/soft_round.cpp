@@ -71,6 +71,7 @@ using Floats = hn::CappedTag<float, 16>;
 using Vector = hn::Vec<Floats>;
 using Lanes = hn::Mask<Floats>;
 constexpr std::int64_t kLanes = hn::MaxLanes(Floats());
+constexpr auto kStretch = static_cast<float>(kSoftRoundStretch), kShift = static_cast<float>(kSoftRoundShift);
 
 /// `size` elements, the missing lanes 0.
 HWY_INLINE Vector load(const float* from, std::int64_t size) {
@@ -113,7 +114,7 @@ struct Rounding {
   HWY_INLINE explicit Rounding(Vector sigmoid) {
     const Floats d;
     const auto zero = hn::Zero(d), one = hn::Set(d, 1.0f);
-    const auto stretched = hn::MulAdd(sigmoid, hn::Set(d, 1.2f), hn::Set(d, -0.1f));
+    const auto stretched = hn::MulAdd(sigmoid, hn::Set(d, kStretch), hn::Set(d, -kShift));
     is_open = within(stretched, zero, one);
     value = clip(stretched, zero, one);
   }
@@ -234,7 +235,7 @@ HWY_INLINE Vector gradient(const Codes& codes, const Rounding& h, Vector sigmoid
                            Vector derivative) {
   const Floats d;
   const auto rest = hn::Sub(hn::Set(d, 1.0f), sigmoid);
-  const auto slope = hn::IfThenElseZero(h.is_open, hn::Mul(hn::Mul(hn::Set(d, 1.2f), sigmoid), rest));
+  const auto slope = hn::IfThenElseZero(h.is_open, hn::Mul(hn::Mul(hn::Set(d, kStretch), sigmoid), rest));
   const auto by_loss =
       hn::IfThenElseZero(hn::And(h.is_open, codes.is_open(h.value)), hn::Mul(grad_w, codes.scale));
   return hn::Mul(hn::NegMulAdd(hn::Set(d, weight), derivative, by_loss), slope);
@@ -342,7 +343,7 @@ struct Reference {
 
   Reference(const SoftRound& round, std::int64_t i)
       : sigmoid(1 / (1 + std::exp(-static_cast<double>(round.v[i])))),
-        stretched(1.2 * sigmoid - 0.1),
+        stretched(kSoftRoundStretch * sigmoid - kSoftRoundShift),
         h(std::clamp(stretched, 0.0, 1.0)),
         code(static_cast<double>(round.base[i]) + h),
         is_open(stretched >= 0 && stretched <= 1),
@@ -358,7 +359,7 @@ struct Reference {
   double regulariser(double beta) const { return 1 - std::pow(std::abs(2 * h - 1), beta); }
   double gradient(double grad_w, double scale, double weight, double beta) const {
     if (!is_open) return 0;
-    const double slope = 1.2 * sigmoid * (1 - sigmoid), base = 2 * h - 1;
+    const double slope = kSoftRoundStretch * sigmoid * (1 - sigmoid), base = 2 * h - 1;
     const double sign = base > 0 ? 1.0 : base < 0 ? -1.0 : 0.0;
     return ((code_is_open ? grad_w * scale : 0) -
             weight * beta * std::pow(std::abs(base), beta - 1) * 2 * sign) *
@@ -374,12 +375,13 @@ HWY_EXPORT(gradient_target);
 HWY_EXPORT(step_target);
 
 float soft_rounding(float v) {
-  const double stretched = 1.2 / (1 + std::exp(-static_cast<double>(v))) - 0.1;
+  const double stretched = kSoftRoundStretch / (1 + std::exp(-static_cast<double>(v))) - kSoftRoundShift;
   return static_cast<float>(std::clamp(stretched, 0.0, 1.0));
 }
 
 float initial_v(float fraction) {
-  return static_cast<float>(-std::log(1.2 / (static_cast<double>(fraction) + 0.1) - 1));
+  return static_cast<float>(
+      -std::log(kSoftRoundStretch / (static_cast<double>(fraction) + kSoftRoundShift) - 1));
 }
 
 void soft_weights(const SoftRound& round, float* w) {

@@ -6,6 +6,9 @@
 
 namespace lithe {
 
+/// h(v) = clip(stretch sigmoid(v) - shift, 0, 1).
+inline constexpr double kSoftRoundStretch = 1.2, kSoftRoundShift = 0.1;
+
 /// A weight of `outer` x `channels` x `inner` elements with one scale for each channel (channels = 1: one for
 /// all). Its soft weight is w = (clip(base + h(v), low, high) - zero_point) * scale with h(v) = clip(1.2
 /// sigmoid(v) - 0.1, 0, 1). The arrays must not overlap.

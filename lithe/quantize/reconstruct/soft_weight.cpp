@@ -8,13 +8,12 @@
 namespace lithe {
 namespace {
 
-constexpr double kStretch = 1.2, kShift = 0.1;  // h(V) = clip(1.2 sigmoid(V) - 0.1, 0, 1)
 constexpr double kDecided = 0.01;
 constexpr double kPinned = -20;  // V that no gradient reaches: h is 0
 constexpr double kOpen = 1.5;    // |V| from which a rounding can still change; h is 0.12 or 0.88 there
 
 at::Tensor hold(const at::Tensor& h) {
-  return at::sigmoid(h).mul(kStretch).sub(kShift).clamp(0, 1);
+  return at::sigmoid(h).mul(kSoftRoundStretch).sub(kSoftRoundShift).clamp(0, 1);
 }
 
 /// floor(w / s) + z, and V such that h(V) is the fraction that the floor cuts off.
@@ -32,9 +31,10 @@ Start free_start(const QuantizedWeight& weight, const at::Tensor& values, bool f
     return {(weight.codes - up.to(at::kFloat)).contiguous(),
             (up.to(at::kFloat) * 2 - 1).mul_(kOpen).contiguous()};
   }
-  const at::Tensor fraction = scaled - floor;
-  return {(floor + along_axis(quantizer.zero_point, quantizer.axis, values.dim())).contiguous(),
-          (-at::log(kStretch / (fraction + kShift) - 1)).contiguous()};
+  at::Tensor variables = (scaled - floor).contiguous();
+  float* first = variables.data_ptr<float>();
+  std::transform(first, first + variables.numel(), first, initial_v);
+  return {(floor + along_axis(quantizer.zero_point, quantizer.axis, values.dim())).contiguous(), variables};
 }
 
 /// What was pruned stays 0, so that patterns of sparsity outlive the learning.
@@ -45,10 +45,14 @@ Start start_of(const QuantizedWeight& weight, const at::Tensor& values, bool fro
 }
 
 void write_codes(QuantizedWeight& weight, const at::Tensor& base, const at::Tensor& variables) {
-  const CodeRange& codes = weight.quantizer.codes;
-  weight.codes = (base + (variables >= 0).to(at::kFloat))
-                     .clamp(static_cast<double>(codes.low), static_cast<double>(codes.high))
-                     .to(at::kCPU);
+  const at::Tensor from = base.to(at::kCPU).contiguous(), v = variables.detach().to(at::kCPU).contiguous();
+  weight.codes = at::empty_like(from);
+  hard_codes({.inner = from.numel(),
+              .base = from.data_ptr<float>(),
+              .low = static_cast<float>(weight.quantizer.codes.low),
+              .high = static_cast<float>(weight.quantizer.codes.high),
+              .v = v.data_ptr<float>()},
+             weight.codes.data_ptr<float>());
 }
 
 /// Of LibTorch operators, with autograd: the reference, and what runs on GPUs.
