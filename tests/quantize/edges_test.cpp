@@ -1,10 +1,12 @@
 // Corners that real models have: channels of zeros, ReLU6, batches that stay symbols.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "helpers.h"
 #include "lithe/graph/onnx.h"
 #include "lithe/models/models.h"
 #include "lithe/quantize/quantize.h"
+#include "message_of.h"
 
 namespace lithe {
 namespace {
@@ -66,6 +68,25 @@ TEST(QuantizeEdges, SymbolicBatchesSurvive) {
     EXPECT_EQ(format_type(read.outputs[0]), format_type(graph.outputs[0]));
     for (const std::int64_t batch : {1, 3})
       EXPECT_EQ(run(read, random_tensor({batch, 3, 16, 16}, 4)).size(0), batch);
+  }
+}
+
+// Exporters bake the batch of the example into constants.
+TEST(QuantizeEdges, ABakedBatchIsNamedInOneLine) {
+  for (const std::int64_t baked : {2, 5}) {
+    Graph graph;
+    graph.header.opsets[""] = 13;
+    graph.inputs = {image("x", {-1, 6})};
+    graph.outputs = {image("y", {-1, 3})};
+    graph.constants["token"] = random_data({baked, 2}, 1);
+    graph.constants["w"] = random_data({8, 3}, 2);
+    graph.nodes = {make("Concat", "c", {"token", "x"}, {{"axis", std::int64_t{1}}}),
+                   make("MatMul", "y", {"c", "w"})};
+    const DatasetPtr data = random_dataset({10, 6}, 3);
+    Progress silent;
+    EXPECT_THAT(test::message_of([&] { quantize(graph, data, {.batch = 4}, silent); }),
+                testing::HasSubstr(fmt::format("give --batch {} ", baked)));
+    EXPECT_EQ(quantize(graph, data, {.batch = baked}, silent).samples, 10);
   }
 }
 
