@@ -26,6 +26,7 @@ body { margin: 0; background: var(--paper); color: var(--ink);
 main { max-width: 56rem; margin: 0 auto; padding: 3rem 1.5rem 4rem; }
 h1 { font-size: 1.8rem; line-height: 1.2; margin: 0 0 .3rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.2rem; margin: 2.8rem 0 .8rem; padding-bottom: .3rem; border-bottom: 1px solid var(--line); }
+p, figcaption, caption { overflow-wrap: anywhere; }
 .subtitle, .note, footer { color: var(--quiet); }
 .subtitle { margin: 0 0 2rem; }
 .note { font-size: .875rem; margin: .4rem 0 0; }
@@ -38,9 +39,10 @@ figure { margin: 1.6rem 0; break-inside: avoid; }
 figcaption, caption { font-weight: 600; text-align: left; margin-bottom: .5rem; padding: 0; }
 figure svg { width: 100%; height: auto; display: block; }
 figure img { max-width: 100%; border-radius: .25rem; image-rendering: auto; }
-.scroll { overflow-x: auto; }
+.scroll { overflow-x: auto; max-width: 100%; }
 table { border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .35rem .7rem; border-bottom: 1px solid var(--line); text-align: left; white-space: nowrap; }
+td:not(.number) { white-space: normal; overflow-wrap: anywhere; min-width: 6rem; }
 th { color: var(--quiet); font-weight: 600; }
 .number { text-align: right; }
 tbody tr:hover { background: var(--panel); }
