@@ -16,6 +16,8 @@ LITHE_REQUIRE_ORT=1 ctest --preset release
 echo "== the sparsity bench runs (half a minute)"
 results=$(mktemp -d)
 build/release/bin/bench/sparsity_table --tier smoke --results "$results/smoke.jsonl" > "$results/log" || { cat "$results/log"; exit 1; }
+echo "== the bench of reconstruction runs (a minute or two)"
+build/release/bin/bench/ptq_table --tier smoke --results "$results/ptq.jsonl" > "$results/log" || { cat "$results/log"; exit 1; }
 rm -r "$results"
 echo "== installing and building a program against the installed library"
 scripts/test_install.sh build/release
