@@ -6,6 +6,9 @@
 
 #include "cli/budget_report.h"
 #include "cli/data_flags.h"
+#include "cli/dfsq_flags.h"
+#include "cli/preview.h"
+#include "cli/quantize_data.h"
 #include "cli/quantize_notes.h"
 #include "cli/quantize_plan.h"
 #include "cli/quantize_report.h"
@@ -16,6 +19,7 @@
 #include "cli/verbs.h"
 #include "lithe/base/error.h"
 #include "lithe/base/file.h"
+#include "lithe/data/patches.h"
 #include "lithe/graph/onnx.h"
 #include "lithe/quantize/quantize.h"
 
@@ -26,21 +30,23 @@ struct QuantizeFlags {
   Invocation call{"quantize"};
   PreprocessFlags preprocess;
   ReconstructFlags learning;
+  DfsqFlags points;
   const CLI::App* verb = nullptr;
   std::string calib, data, method = "mse", weight_bits = "8", activation_bits = "8", first_last = "8",
                            target = "ort", profile, placement, reduce_range = "auto", weight_scheme,
                            activation_scheme, search = "shrink", sweep, vit, budget,
                            budget_bits = "2,3,4,5,6,7,8";
   std::vector<std::string> exclude, bits_for, shapes;
-  std::int64_t calib_samples = 0, batch = 32, opset = 0, bias_samples = 128;
+  std::int64_t calib_samples = 0, calib_patch = 0, preview = 0, batch = 32, opset = 0, bias_samples = 128;
   double percentile = 99.99, momentum = 0;
   bool equalize = false, correct_bias = false, dry_run = false;
 };
 
-constexpr std::int64_t kRangeSamples = 512, kLearningSamples = 1024;
+constexpr std::int64_t kRangeSamples = 512, kLearningSamples = 1024, kPointSamples = 32, kPatchSamples = 256;
 
 /// Batches that are cut once are sixteen, as published.
 std::int64_t default_samples(const QuantizeOptions& options) {
+  if (options.dfsq) return options.reconstruct ? kPatchSamples : kPointSamples;
   if (!options.reconstruct) return kRangeSamples;
   return options.reconstruct->draw == Draw::Batches ? 16 * options.reconstruct->batch : kLearningSamples;
 }
@@ -122,10 +128,18 @@ QuantizeOptions options_of(const QuantizeFlags& flags, int threads, at::Device d
   options.batch = flags.batch;
   options.threads = threads;
   options.device = device;
-  const auto method = parse_reconstruct_method(flags.method);
+  const bool subset = flags.method == "dfsq";
+  if (subset) {
+    refuse_range_flags(*flags.verb);
+    options.dfsq =
+        dfsq_options_of(*flags.verb, flags.points, flags.call.options.seed, flags.call.options.memory_bytes);
+  } else {
+    refuse_dfsq_flags(*flags.verb, flags.method);
+  }
+  const auto method = parse_reconstruct_method(subset ? flags.points.reconstruct : flags.method);
   if (!method) {
     refuse_reconstruct_flags(*flags.verb, flags.method);
-    if (flags.call.options.resume || flags.call.options.memory_bytes > 0)
+    if (flags.call.options.resume || (flags.call.options.memory_bytes > 0 && !subset))
       fail("--resume and --memory are for methods that learn; method {} takes one pass over the data",
            flags.method);
     return options;
@@ -156,11 +170,16 @@ void quantize_model(QuantizeFlags& flags, const QuantizeOptions& options) {
         options.budget         ? "choose bits on"
         : options.correct_bias ? "correct biases on"
                                : "observe activations on");
+  if (flags.preview > 0 && call.options.report.empty())
+    fail("--preview puts pictures into the report: give --report DIR");
+  if (flags.preview > 0 && flags.calib.empty() && flags.data.empty())
+    fail("--preview needs --data or --calib to show");
   if (flags.calib.empty() && flags.data.empty() && !sweep.empty())
     fail("--sweep needs --calib or --data to measure on");
   const Graph model = read_onnx(call.options.model);
   call.check_outputs();
   if (options.reconstruct) {
+    require_parent_folder(options.reconstruct->checkpoints, "--checkpoints");
     require_writable_folder(options.reconstruct->checkpoints);
     check_listed_groups(model, options);
   }
@@ -168,10 +187,15 @@ void quantize_model(QuantizeFlags& flags, const QuantizeOptions& options) {
   const std::int64_t limit = call.options.limit > 0 ? call.options.limit : -1;
   const std::int64_t samples = flags.calib_samples > 0 ? flags.calib_samples : default_samples(options);
   const std::int64_t wanted = limit > 0 ? std::min(limit, samples) : samples;
-  const DatasetPtr data = flags.data.empty() ? nullptr : open_dataset(flags.data, preprocess);
+  const DatasetPtr data =
+      flags.data.empty() ? nullptr : open_measured(flags.data, preprocess, !flags.calib.empty());
   // Where nothing is calibrated, the data only measure.
-  const DatasetPtr seen = flags.calib.empty() ? data : open_dataset(flags.calib, preprocess);
-  const DatasetPtr calib = seen ? seeded_subset(seen, wanted, call.options.seed) : nullptr;
+  const DatasetPtr seen = flags.calib.empty() ? data : open_calibration(flags.calib, preprocess);
+  DatasetPtr calib = seen ? seeded_subset(seen, wanted, call.options.seed) : nullptr;
+  if (calib && flags.calib_patch > 0)
+    calib = random_patches(calib, flags.calib_patch, samples, call.options.seed, preprocess.layout);
+  if (calib) require_inputs(model, *calib, flags.calib.empty() ? flags.data : flags.calib);
+  if (calib && options.reconstruct) require_one_size(calib, call.threads());
   if (data)
     if (const std::string hint = unused_labels(flags.data, *data); !hint.empty()) call.warn(hint);
 
@@ -223,8 +247,16 @@ void quantize_model(QuantizeFlags& flags, const QuantizeOptions& options) {
     summary.warnings.push_back(std::move(warning));
   const json object = result_json(quantized, summary);
   if (!call.options.report.empty()) {
-    const auto written =
-        write_report(report_of(quantized, summary), call.envelope(object, files), call.options.report);
+    Report report = report_of(quantized, summary);
+    if (flags.preview > 0) {
+      report.add(Heading{"Previews"});
+      const DatasetPtr shown = data ? seeded_subset(data, limit, call.options.seed) : calib;
+      for (Picture& picture :
+           preview(model, quantized, shown, flags.method,
+                   {.images = flags.preview, .preprocess = preprocess, .device = options.device}))
+        report.add(std::move(picture));
+    }
+    const auto written = write_report(report, call.envelope(object, files), call.options.report);
     files.insert(files.end(), written.begin(), written.end());
   }
   if (options.reconstruct && flags.learning.checkpoints.empty()) {
@@ -232,6 +264,7 @@ void quantize_model(QuantizeFlags& flags, const QuantizeOptions& options) {
     std::filesystem::remove_all(options.reconstruct->checkpoints, ignored);
   }
   call.say("{}", layer_table(quantized.layers));
+  if (quantized.dfsq) call.say("{}", dfsq_text(*quantized.dfsq));
   if (quantized.precision) call.say("{}", budget_line(*quantized.precision, *options.budget));
   if (quantized.reconstruction) {
     call.say("{}", reconstruction_table(*quantized.reconstruction));
@@ -282,8 +315,10 @@ void add_quantize(CLI::App& app) {
   verb->add_option("--data", flags->data, "labelled data to measure the accuracy on, before and after");
   verb->add_option("--method", flags->method,
                    "minmax, percentile, mse: how ranges are chosen; adaround, brecq, qdrop, mrecg: learn the "
-                   "rounding of weights and the scales of activations from ranges by mse")
-      ->check(CLI::IsMember({"minmax", "percentile", "mse", "adaround", "brecq", "qdrop", "mrecg"}))
+                   "rounding of weights and the scales of activations from ranges by mse; dfsq: round the "
+                   "activations of "
+                   "image-to-image models to a few points")
+      ->check(CLI::IsMember({"minmax", "percentile", "mse", "adaround", "brecq", "qdrop", "mrecg", "dfsq"}))
       ->capture_default_str();
   verb->add_option("--weight-bits", flags->weight_bits, "2 to 8, or off")->capture_default_str();
   verb->add_option("--activation-bits", flags->activation_bits, "2 to 8, or off")->capture_default_str();
@@ -358,6 +393,13 @@ void add_quantize(CLI::App& app) {
       ->check(at_least(1))
       ->capture_default_str();
   range("--shape", flags->shapes, "NAME=1,3,224,224: shape of an open input, for --dry-run");
+  range("--calib-patch", flags->calib_patch,
+        "calibrate on random patches of so many pixels, --calib-samples of them (0: whole images)")
+      ->check(in_range(0, 1 << 16));
+  verb->add_option("--preview", flags->preview,
+                   "show so many images in the report: float, this method and min-max beside one another")
+      ->check(in_range(0, 100));
+  flags->points.add_to(*verb);
   flags->learning.add_to(*verb);
   add_preprocess_flags(*verb, flags->preprocess);
   verb->callback([flags] { run_quantize(*flags); });

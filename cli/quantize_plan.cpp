@@ -1,5 +1,6 @@
 #include "cli/quantize_plan.h"
 
+#include <algorithm>
 #include <map>
 
 #include "cli/plan_report.h"
@@ -10,6 +11,7 @@
 #include "lithe/graph/shape_inference.h"
 #include "lithe/graph/units.h"
 #include "lithe/quantize/reconstruct/reconstruct.h"
+#include "lithe/quantize/reconstruct/step_memory.h"
 
 namespace lithe::cli {
 namespace {
@@ -47,14 +49,23 @@ std::optional<std::vector<std::vector<int>>> plan_groups(const std::vector<Unit>
                                                          const InputShapes& shapes, const Graph& graph,
                                                          std::vector<std::string>& notes) {
   GroupingOptions grouping = learning.grouping;
+  StepMemory memory;
   if (learning.memory > 0) {
     Graph step = graph;
-    infer_shapes(step, concrete_input_shapes(graph, shapes, learning.batch));
+    infer_shapes(step, concrete_input_shapes(graph, shapes));
+    const std::int64_t at_once = std::max<std::int64_t>(1, fixed_batch(graph));
+    memory = StepMemory(step, units, at_once);
+    std::vector<std::vector<int>> singles;
+    for (std::size_t i = 0; i < units.size(); ++i) singles.push_back({static_cast<int>(i)});
+    const StepBatch batch =
+        choose_step_batch(memory, units, singles, learning.batch, at_once, learning.memory);
+    if (batch.samples < learning.batch)
+      notes.push_back(fmt::format("to stay within --memory, {} of the {} samples of a step run at a time",
+                                  batch.samples, learning.batch));
     grouping.max_bytes = learning.memory;
-    grouping.bytes = step_memory(step, units);
-    if (std::string note = step_memory_note(units, grouping.bytes, learning.memory); !note.empty())
-      notes.push_back(std::move(note));
+    grouping.bytes = [&memory, at_once](int first, int last) { return memory.bytes(first, last, at_once); };
   }
+  if (learning.capacity == CapacityMetric::ModCap) grouping.margin = 0;  // known exactly
   const bool ranked = grouping.selector == Grouping::TopK || grouping.selector == Grouping::Drop;
   if (ranked && learning.capacity == CapacityMetric::Loss) {
     notes.push_back(fmt::format(

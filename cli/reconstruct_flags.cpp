@@ -8,6 +8,7 @@
 namespace lithe::cli {
 namespace {
 
+constexpr double kMostSteps = 1'000'000;  // fifty times what was published
 constexpr const char* kLearning = "Learning (methods adaround, brecq, qdrop, mrecg)";
 constexpr const char* kGrouping = "Units learnt together (likewise; default: only mrecg groups)";
 
@@ -45,11 +46,11 @@ void ReconstructFlags::add_to(CLI::App& verb) {
   choice("--preset", effort, "how long to learn: fast (500 steps a unit), balanced (2000) or paper (20000)",
          {"fast", "balanced", "paper"})
       ->capture_default_str();
-  number("--steps", steps, "steps for each unit; learning rates follow")->check(at_least(1));
+  number("--steps", steps, "steps for each unit; learning rates follow")->check(in_range(1, kMostSteps));
   number("--checkpoints", checkpoints,
          "folder that keeps finished units for --resume (default: beside the output, removed at the end)");
   number("--polish", polish_steps, "then learn the whole network at once for so many steps (default: 0)")
-      ->check(at_least(0));
+      ->check(in_range(0, kMostSteps));
   flag("--learn-weight-scales", learn_weight_scales, "also learn the scales of the weights");
   flag("--round-8bit", round_eight_bits, "also learn the rounding of 8-bit weights");
   choice("--fisher", fisher, "weigh outputs by the gradient of the network's loss: none, diagonal or full",
@@ -59,15 +60,20 @@ void ReconstructFlags::add_to(CLI::App& verb) {
   choice("--scales", scales, "activation scales: joint with the roundings, separate (after them) or off",
          {"joint", "separate", "off"});
   number("--learn-batch", batch, "samples in a step (default: 32; mrecg with --preset paper: 256)")
-      ->check(at_least(1));
+      ->check(in_range(1, 1 << 16));
   choice("--draw", draw, "samples of a step: distinct, any (with replacement) or batches (cut once)",
          {"distinct", "any", "batches"});
-  number("--rounding-rate", rounding_rate, "learning rate of the roundings")->check(positive());
-  number("--scale-rate", scale_rate, "learning rate of the activation scales")->check(positive());
+  number("--rounding-rate", rounding_rate, "learning rate of the roundings")->check(positive_up_to(1));
+  number("--scale-rate", scale_rate, "learning rate of the activation scales")->check(positive_up_to(1));
   number("--rounding-weight", rounding_weight,
          "weight of what makes roundings decide (default: 0.01; with depthwise convolutions 0.1)")
-      ->check(positive());
+      ->check(positive_up_to(100));
+  number("--rounding-share", rounding_share,
+         "instead: a weight for each unit that makes it so many times the reconstruction loss at first")
+      ->check(positive_up_to(1e6));
   flag("--half-caches", half_caches, "keep cached values in 16 bits");
+  flag("--faithful", faithful,
+       "keep what was learnt even where it made a unit worse on the calibration data (paper: always)");
 
   group = kGrouping;
   number("--grouping", grouping,
@@ -84,11 +90,11 @@ void ReconstructFlags::add_to(CLI::App& verb) {
   number("--merge-penalty", penalty, "of topk: lambda on the number of merges")->check(at_least(0));
   flag("--extend-groups", extend_backwards, "of drop: also take in the unit in front of each group");
   number("--modcap-stride-factor", stride_factor, "how much larger a layer of stride 2 counts")
-      ->check(positive())
+      ->check(positive_up_to(100))
       ->capture_default_str();
   number("--survey-steps", survey_steps,
          "steps a unit of the run that measures losses (0: as many as --steps; default: a fifth, paper: all)")
-      ->check(at_least(0));
+      ->check(in_range(0, kMostSteps));
 }
 
 std::optional<ReconstructMethod> parse_reconstruct_method(const std::string& name) {
@@ -121,6 +127,7 @@ ReconstructOptions reconstruct_options_of(const ReconstructFlags& flags, Reconst
   if (flags.rounding_rate > 0) options.rounding_rate = flags.rounding_rate;
   if (flags.scale_rate > 0) options.scale_rate = options.scale_pass_rate = flags.scale_rate;
   if (flags.rounding_weight > 0) options.rounding_weight = flags.rounding_weight;
+  options.rounding_share = flags.rounding_share;
   if (flags.keep >= 0) options.keep = flags.keep;
   if (!flags.scales.empty())
     options.scales = flags.scales == "off"        ? ScaleLearning::Off
@@ -139,6 +146,7 @@ ReconstructOptions reconstruct_options_of(const ReconstructFlags& flags, Reconst
   options.polish_steps = flags.polish_steps;
   options.round_eight_bits = options.round_eight_bits || flags.round_eight_bits;
   options.half_caches = flags.half_caches;
+  options.keep_better = options.keep_better && !flags.faithful;
   options.stride_factor = flags.stride_factor;
   if (!flags.capacity.empty()) {
     options.capacity = flags.capacity == "modcap" ? CapacityMetric::ModCap : CapacityMetric::Loss;

@@ -41,6 +41,8 @@ json slices_json(const std::vector<SliceResult>& slices) {
                     {"loss_before", or_null(slice.loss_before)},
                     {"loss_after", or_null(slice.loss_after)},
                     {"power", or_null(slice.power)},
+                    {"kept_nearest", slice.kept_nearest},
+                    {"loss_learnt", slice.kept_nearest ? or_null(slice.loss_learnt) : json(nullptr)},
                     {"loss_at_warmup", slice.loss_at_warmup},
                     {"regulariser_at_warmup", slice.regulariser_at_warmup},
                     {"weights", slice.weights},
@@ -51,7 +53,7 @@ json slices_json(const std::vector<SliceResult>& slices) {
 
 json oscillation_json(const std::vector<SliceResult>& slices) {
   const Curve curve = curve_of(slices);
-  const Oscillation seen = describe_oscillation(curve.losses);
+  const Oscillation seen = describe_oscillation(curve.losses, {}, kLeastFall);
   return {{"falling_edges", seen.edges},         {"peaks", seen.peaks},     {"sum_squared", seen.sum_squared},
           {"mean_absolute", seen.mean_absolute}, {"largest", seen.largest}, {"last", seen.last}};
 }
@@ -118,8 +120,9 @@ std::string reconstruction_table(const Reconstruction& reconstruction) {
   std::vector<std::vector<std::string>> rows;
   for (const SliceResult& slice : learnt(reconstruction))
     rows.push_back({slice.name, units_text(slice), loss_text(slice.loss_before), loss_text(slice.loss_after),
-                    relative_text(slice), format_seconds(slice.seconds)});
-  return format_table({"learnt together", "units", "loss, nearest", "loss, learnt", "relative", "time"},
+                    relative_text(slice), format_seconds(slice.seconds),
+                    slice.kept_nearest ? "kept nearest" : ""});
+  return format_table({"learnt together", "units", "loss, nearest", "loss, learnt", "relative", "time", ""},
                       rows);
 }
 
@@ -127,12 +130,14 @@ std::string oscillation_text(const Reconstruction& reconstruction) {
   std::string text;
   if (const auto* before = ungrouped(reconstruction)) {
     const Curve curve = curve_of(*before);
-    text = summarise(describe_oscillation(curve.losses, curve.powers), curve.losses, curve.names);
+    text = summarise(describe_oscillation(curve.losses, curve.powers, kLeastFall), curve.losses, curve.names,
+                     true);
   }
   if (reconstruction.slices.size() < reconstruction.units.size()) {
     const Curve curve = curve_of(reconstruction.slices);
     text += (text.empty() ? "grouped: " : "; grouped: ") +
-            summarise(describe_oscillation(curve.losses, curve.powers), curve.losses, curve.names);
+            summarise(describe_oscillation(curve.losses, curve.powers, kLeastFall), curve.losses, curve.names,
+                      true);
   }
   return text;
 }
@@ -140,7 +145,7 @@ std::string oscillation_text(const Reconstruction& reconstruction) {
 void add_reconstruction(Report& report, const Reconstruction& reconstruction) {
   LinePlot plot{.title = "Reconstruction loss from unit to unit",
                 .x_label = "unit",
-                .y_label = "squared error of the output, summed over channels",
+                .y_label = "squared error, summed over channels",
                 .log_y = true,
                 .note = oscillation_text(reconstruction)};
   Series nearest{.name = "nearest rounding"};

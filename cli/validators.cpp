@@ -41,4 +41,9 @@ CLI::Validator positive() {
   return number("more than 0", [](double value) { return value > 0; });
 }
 
+CLI::Validator positive_up_to(double high) {
+  return number(fmt::format("more than 0, at most {}", high),
+                [=](double value) { return value > 0 && value <= high; });
+}
+
 }  // namespace lithe::cli

@@ -11,5 +11,7 @@ CLI::Validator in_range(double low, double high);
 CLI::Validator at_least(double low);
 /// More than 0.
 CLI::Validator positive();
+/// More than 0, at most `high`.
+CLI::Validator positive_up_to(double high);
 
 }  // namespace lithe::cli

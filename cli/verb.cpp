@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <map>
 #include <new>
 #include <string_view>
 #include <thread>
+#include <vector>
 
 #include "cli/validators.h"
 #include "cli/verbs.h"
@@ -26,6 +28,15 @@ std::string one_line(std::string text) {
   return text;
 }
 
+std::int64_t parse_memory(const std::string& text) {
+  constexpr std::int64_t kLeast = 1'000'000;
+  const std::int64_t bytes = parse_bytes(text);
+  if (bytes < kLeast)
+    fail("--memory {} is {} bytes, too few to work in; write it with a unit, for example 512M or 4G", text,
+         bytes);
+  return bytes;
+}
+
 bool has_verb(CLI::App& app, const std::string& name) {
   return !app.get_subcommands([&](CLI::App* verb) { return verb->get_name() == name; }).empty();
 }
@@ -38,6 +49,62 @@ void check_verb(CLI::App& app, int argc, char** argv) {
   std::string names;
   for (const VerbInfo& verb : kVerbs) names += (names.empty() ? "" : ", ") + std::string(verb.name);
   fail("unknown verb '{}'; verbs: {}; see 'lithe --help'", *word, names);
+}
+
+/// Letters to insert, remove, replace or swap with the next one to make `b` of `a`.
+std::size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<std::vector<std::size_t>> steps(a.size() + 1, std::vector<std::size_t>(b.size() + 1));
+  for (std::size_t i = 0; i <= a.size(); ++i)
+    for (std::size_t j = 0; j <= b.size(); ++j) {
+      if (i == 0 || j == 0) {
+        steps[i][j] = i + j;
+        continue;
+      }
+      steps[i][j] = std::min(
+          {steps[i - 1][j] + 1, steps[i][j - 1] + 1, steps[i - 1][j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1)});
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+        steps[i][j] = std::min(steps[i][j], steps[i - 2][j - 2] + 1);
+    }
+  return steps[a.size()][b.size()];
+}
+
+/// The flag of the verb that is meant, or "": one that begins with `flag`, else the nearest.
+std::string nearest_flag(const CLI::App& verb, std::string_view flag) {
+  std::string best;
+  std::size_t least = 1 + flag.size() / 3;
+  for (const CLI::Option* option : verb.get_options())
+    for (const std::string& name : option->get_lnames()) {
+      const std::string full = "--" + name;
+      if (flag.size() > 4 && full.starts_with(flag)) return full;
+      if (const std::size_t distance = edit_distance(flag, full); distance < least) {
+        least = distance;
+        best = full;
+      }
+    }
+  return best;
+}
+
+/// Flags that the verb does not know, and values that were given twice, told better than by the parser.
+void check_flags(CLI::App& app, int argc, char** argv) {
+  const auto is_word = [](std::string_view text) { return !text.empty() && text[0] != '-'; };
+  char** const word = std::find_if(argv + 1, argv + argc, is_word);
+  if (word == argv + argc) return;
+  const CLI::App* verb = app.get_subcommand(*word);
+  std::map<const CLI::Option*, int> given;
+  for (char** at = word + 1; at < argv + argc; ++at) {
+    std::string flag = *at;
+    if (flag == "--") break;
+    if (!flag.starts_with("--") || flag.size() < 3) continue;
+    flag = flag.substr(0, flag.find('='));
+    const CLI::Option* option = verb->get_option_no_throw(flag);
+    if (!option) {
+      const std::string meant = nearest_flag(*verb, flag);
+      fail("{} has no flag {}{}; see 'lithe {} --help'", verb->get_name(), flag,
+           meant.empty() ? "" : "; did you mean " + meant + "?", verb->get_name());
+    }
+    if (++given[option] > 1 && option->get_expected_max() == 1)
+      fail("{} is given twice; leave one of them out", flag);
+  }
 }
 
 int report_error(const std::string& text, int status) {
@@ -69,8 +136,8 @@ void Invocation::add_flags(CLI::App& app, const std::set<Flag>& flags, bool mode
         });
   if (flags.contains(Flag::Memory))
     app.add_option_function<std::string>(
-        "--memory", [this](const std::string& text) { options.memory_bytes = parse_bytes(text); },
-        "memory to stay within, for example 4G");
+        "--memory", [this](const std::string& text) { options.memory_bytes = parse_memory(text); },
+        "memory to stay within, with a unit: 512M, 4G (at least 1M)");
   if (flags.contains(Flag::Resume))
     app.add_flag("--resume", options.resume, "continue from the last checkpoint");
   app.add_flag("--json", options.as_json, "print the result as one JSON object");
@@ -201,6 +268,7 @@ int run_command_line(int argc, char** argv, const std::vector<AddVerb>& verbs) {
   try {
     catch_interrupts();
     check_verb(app, argc, argv);
+    check_flags(app, argc, argv);
     app.parse(argc, argv);
     return 0;
   } catch (const CLI::CallForHelp& call) {
@@ -209,6 +277,19 @@ int run_command_line(int argc, char** argv, const std::vector<AddVerb>& verbs) {
     return app.exit(call);
   } catch (const CLI::CallForVersion& call) {
     return app.exit(call);
+  } catch (const CLI::ExtrasError&) {
+    const auto chosen = app.get_subcommands();
+    std::string rest;
+    if (!chosen.empty())
+      for (const std::string& word : chosen.front()->remaining())
+        rest += (rest.empty() ? "'" : ", '") + word + "'";
+    return report_error(
+        fmt::format("{} {} not belong here: give one model, and values behind their flags; see "
+                    "'lithe{} --help'",
+                    rest.empty() ? "what follows" : rest,
+                    rest.find(", ") == std::string::npos ? "does" : "do",
+                    chosen.empty() ? "" : " " + chosen.front()->get_name()),
+        kUserError);
   } catch (const CLI::ParseError& error) {
     const auto chosen = app.get_subcommands();
     const std::string verb = chosen.empty() ? "" : " " + chosen.front()->get_name();

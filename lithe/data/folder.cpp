@@ -5,6 +5,7 @@
 #include <unordered_map>
 
 #include "lithe/base/file.h"
+#include "lithe/data/bicubic.h"
 #include "lithe/data/image.h"
 #include "lithe/data/sources.h"
 
@@ -43,29 +44,67 @@ class Folder : public Dataset {
 };
 
 struct Pair {
-  fs::path input, target;
+  fs::path input, target;  // without an input it is made from the target
 };
+
+/// An 8-bit picture as float32 [c, h, w] of 0..255, and back.
+at::Tensor planes_of(const cv::Mat& picture) {
+  return to_tensor(picture, Preprocess{.scale = 1}, "");
+}
+cv::Mat picture_of(const at::Tensor& planes) {
+  const at::Tensor bytes = planes.permute({1, 2, 0}).to(at::kByte).contiguous();
+  return cv::Mat(static_cast<int>(planes.size(1)), static_cast<int>(planes.size(2)),
+                 planes.size(0) == 3 ? CV_8UC3 : CV_8UC1, bytes.data_ptr())
+      .clone();
+}
+
+/// The upper left part whose sides are multiples of the scale, as is usual.
+cv::Mat whole_multiple(const cv::Mat& picture, std::int64_t scale, const std::string& name) {
+  const auto step = static_cast<int>(scale);
+  const int height = picture.rows / step * step, width = picture.cols / step * step;
+  if (height == 0 || width == 0)
+    fail("{}: {}x{} pixels are too few for scale {}", name, picture.rows, picture.cols, scale);
+  return picture(cv::Rect(0, 0, width, height));
+}
 
 class Pairs : public Dataset {
  public:
-  Pairs(std::vector<Pair> pairs, const Preprocess& preprocess)
-      : pairs_(std::move(pairs)), preprocess_(preprocess) {}
+  /// `scale`: of inputs made from the targets; 0: inputs are files.
+  Pairs(std::vector<Pair> pairs, std::int64_t scale, const Preprocess& preprocess)
+      : pairs_(std::move(pairs)), scale_(scale), preprocess_(preprocess) {}
   std::int64_t size() const override { return static_cast<std::int64_t>(pairs_.size()); }
   Sample get(std::int64_t index) const override {
     const Pair& pair = pairs_.at(static_cast<std::size_t>(index));
     Sample sample;
-    sample.name = pair.input.string();
-    sample.inputs[""] = load(pair.input);
-    sample.target = load(pair.target);
+    sample.name = (scale_ > 0 ? pair.target : pair.input).string();
+    cv::Mat high = read_image(pair.target, Channels::Colour), low;
+    if (scale_ > 0) {
+      high = whole_multiple(high, scale_, sample.name);
+      low = picture_of(resize_picture(planes_of(high), high.rows / scale_, high.cols / scale_));
+    } else {
+      low = read_image(pair.input, Channels::Colour);
+      high = fitting(pair, low, high);
+    }
+    sample.inputs[""] = to_tensor(low, preprocess_, sample.name);
+    sample.target = to_tensor(high, preprocess_, pair.target.string());
     return sample;
   }
   bool has_targets() const override { return true; }
 
  private:
-  at::Tensor load(const fs::path& path) const {
-    return to_tensor(read_image(path, Channels::Colour), preprocess_, path.string());
+  /// The target, less what does not divide by the scale; its sides must be the same multiple of the input's.
+  static cv::Mat fitting(const Pair& pair, const cv::Mat& low, const cv::Mat& high) {
+    const int scale = high.rows / low.rows;
+    const bool fits = scale >= 1 && high.cols / low.cols == scale && high.rows < (low.rows + 1) * scale &&
+                      high.cols < (low.cols + 1) * scale;
+    if (!fits)
+      fail("{} of {}x{} and {} of {}x{} are no pair: both sides must be the same whole multiple",
+           pair.target.string(), high.rows, high.cols, pair.input.string(), low.rows, low.cols);
+    return high(cv::Rect(0, 0, low.cols * scale, low.rows * scale));
   }
+
   std::vector<Pair> pairs_;
+  std::int64_t scale_;
   Preprocess preprocess_;
 };
 
@@ -218,6 +257,12 @@ std::optional<std::string> without_mark(const fs::path& path, std::string_view m
   return stem;
 }
 
+bool has_marks(const fs::path& folder, std::string_view mark) {
+  const auto files = list_files(folder, is_image_file);
+  return std::any_of(files.begin(), files.end(),
+                     [&](const fs::path& file) { return without_mark(file, mark).has_value(); });
+}
+
 bool is_low_resolution(const fs::path& path) {
   return is_image_name(path) && without_mark(path, "_LR").has_value();
 }
@@ -272,15 +317,26 @@ DatasetPtr open_folder(SpecOptions& options, const Preprocess& preprocess) {
 DatasetPtr open_pairs(SpecOptions& options, const Preprocess& preprocess) {
   const fs::path folder = options.path();
   const auto target = options.text("target");
+  const auto scale = options.number("scale");
   if (preprocess.resize || preprocess.resize_shorter || preprocess.crop)
     fail("{}: pairs of pictures are compared at their own size; leave out --resize and --crop",
          folder.string());
+  if (scale && (*scale < 1 || *scale > 64)) fail("{}: scale={}: give 1 to 64", folder.string(), *scale);
+  if (scale && target)
+    fail("{}: with scale= the inputs are made from the pictures, with target= they are files; give one",
+         folder.string());
   std::map<std::string, fs::path> targets;
+  const bool marked = !target && has_marks(folder, "_HR");
   for (const fs::path& file : list_files(target ? fs::path(*target) : folder, is_image_file)) {
     const auto stem = without_mark(file, "_HR");
-    if (stem || target) targets[stem.value_or(file.stem().string())] = file;
+    if (stem || target || (scale && !marked)) targets[stem.value_or(file.stem().string())] = file;
   }
   std::vector<Pair> pairs;
+  if (scale) {
+    for (const auto& [stem, file] : targets) pairs.push_back({{}, file});
+    if (pairs.empty()) fail("{}: holds no pictures to make pairs of", folder.string());
+    return std::make_shared<Pairs>(std::move(pairs), *scale, preprocess);
+  }
   for (const fs::path& file : list_files(folder, is_image_file)) {
     const auto stem = without_mark(file, "_LR");
     if (!stem && !target) continue;
@@ -290,9 +346,11 @@ DatasetPtr open_pairs(SpecOptions& options, const Preprocess& preprocess) {
     pairs.push_back({file, found->second});
   }
   if (pairs.empty())
-    fail("{}: holds no pairs; expected files such as a_LR.png and a_HR.png, or give target=FOLDER",
-         folder.string());
-  return std::make_shared<Pairs>(std::move(pairs), preprocess);
+    fail(
+        "{}: holds no pairs; expected files such as a_LR.png and a_HR.png, or give target=FOLDER, or "
+        "scale=2 to make the inputs from the pictures",
+        folder.string());
+  return std::make_shared<Pairs>(std::move(pairs), 0, preprocess);
 }
 
 }  // namespace lithe

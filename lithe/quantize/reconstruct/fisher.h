@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "lithe/engine/executor.h"
-#include "lithe/quantize/reconstruct/slice_learner.h"
+#include "lithe/quantize/reconstruct/slice_data.h"
 
 namespace lithe {
 

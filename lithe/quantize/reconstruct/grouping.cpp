@@ -139,7 +139,9 @@ std::vector<int> select(const std::vector<Unit>& units, std::span<const double> 
     case Grouping::TopK: {
       check_capacity(units, capacity);
       capacity = capacity.first(last);
-      const int merges = options.merges >= 0 ? options.merges : static_cast<int>(drop_edges(capacity).size());
+      const int merges = options.merges >= 0
+                             ? options.merges
+                             : static_cast<int>(drop_edges(capacity, -1, options.margin).size());
       if (options.merges < 0 && merges == 0 && notes)
         notes->push_back(
             "nothing is merged: the capacity falls nowhere, so that the number of merges must be given");
@@ -147,7 +149,7 @@ std::vector<int> select(const std::vector<Unit>& units, std::span<const double> 
     }
     case Grouping::Drop:
       check_capacity(units, capacity);
-      return drop_edges(capacity.first(last), options.merges);
+      return drop_edges(capacity.first(last), options.merges, options.margin);
     case Grouping::Stage: {
       std::vector<int> edges = stage_edges(units);
       if (!capacity.empty()) {
@@ -237,10 +239,10 @@ std::vector<int> top_k_edges(std::span<const double> capacity, int k, double pen
   return edges;
 }
 
-std::vector<int> drop_edges(std::span<const double> capacity, int k) {
+std::vector<int> drop_edges(std::span<const double> capacity, int k, double margin) {
   std::vector<int> edges;
   for (std::size_t i = 0; i + 1 < capacity.size(); ++i)
-    if (capacity[i + 1] < capacity[i]) edges.push_back(static_cast<int>(i));
+    if (capacity[i + 1] < (1 - margin) * capacity[i]) edges.push_back(static_cast<int>(i));
   rank_edges(capacity, edges);
   keep_first(edges, k);
   return edges;

@@ -26,12 +26,17 @@ enum class Grouping {
   Preset,  // as listed
 };
 
+/// How much lower a measured loss must be than the one before it to count as a fall, as a share of that:
+/// losses of few steps wobble.
+inline constexpr double kLeastFall = 0.05;
+
 struct GroupingOptions {
   Grouping selector = Grouping::Drop;
   int merges = -1;  // k, edges to merge; -1: all that the selector finds (TopK: as many as Drop would find)
   /// Lambda of TopK: the number n of edges costs lambda (n - k)^2; infinite: exactly k.
   double penalty = std::numeric_limits<double>::infinity();
-  int max_group = 3;  // units in a group; Preset may exceed it
+  double margin = kLeastFall;  // Drop: how much lower c_{i+1} must be, as a share of c_i
+  int max_group = 3;           // units in a group; Preset may exceed it
   /// Bytes that the reconstruction of units first..last as one needs, and the most that there may be.
   std::function<std::int64_t(int first, int last)> bytes;
   std::int64_t max_bytes = 0;            // 0: any
@@ -52,8 +57,8 @@ std::vector<std::vector<int>> choose_groups(const std::vector<Unit>& units, std:
 /// paper, solved exactly: the n largest, ties to the lower index, the least n among equals), best first.
 std::vector<int> top_k_edges(std::span<const double> capacity, int k,
                              double penalty = std::numeric_limits<double>::infinity());
-/// The edges with c_{i+1} < c_i, best first; at most k (-1: all).
-std::vector<int> drop_edges(std::span<const double> capacity, int k = -1);
+/// The edges with c_{i+1} < (1 - margin) c_i, best first; at most k (-1: all).
+std::vector<int> drop_edges(std::span<const double> capacity, int k = -1, double margin = 0);
 /// The edges in front of units that start a stage, ascending; not the one behind the first unit, nor the one
 /// in front of the last.
 std::vector<int> stage_edges(const std::vector<Unit>& units);

@@ -55,7 +55,8 @@ double pearson(std::span<const double> x, std::span<const double> y) {
 
 }  // namespace
 
-Oscillation describe_oscillation(std::span<const double> losses, std::span<const double> powers) {
+Oscillation describe_oscillation(std::span<const double> losses, std::span<const double> powers,
+                                 double margin) {
   if (!powers.empty() && powers.size() != losses.size())
     fail("there are {} powers for the losses of {} units", powers.size(), losses.size());
   Oscillation result;
@@ -73,7 +74,7 @@ Oscillation describe_oscillation(std::span<const double> losses, std::span<const
     const double rise = losses[i] - losses[i - 1];
     result.sum_squared += rise * rise;
     result.mean_absolute += std::abs(rise);
-    if (rise >= 0) continue;
+    if (losses[i] >= (1 - margin) * losses[i - 1]) continue;
     const int edge = static_cast<int>(i) - 1;
     if (result.edges.empty() || result.edges.back() != edge - 1) result.peaks.push_back(edge);
     result.edges.push_back(edge);
@@ -84,23 +85,39 @@ Oscillation describe_oscillation(std::span<const double> losses, std::span<const
 }
 
 std::string summarise(const Oscillation& oscillation, std::span<const double> losses,
-                      std::span<const std::string> names) {
+                      std::span<const std::string> names, bool to_output) {
   if (names.size() != losses.size()) fail("there are {} names for {} losses", names.size(), losses.size());
-  if (!oscillation.oscillates())
-    return fmt::format("the loss does not oscillate: it falls behind none of {} units", losses.size());
+  // Into the output of the network, which is no oscillation between units alike.
+  std::vector<int> inner = oscillation.edges;
+  const bool into_last =
+      to_output && !inner.empty() && static_cast<std::size_t>(inner.back()) + 2 == losses.size();
+  std::string last;
+  if (into_last) {
+    inner.pop_back();
+    last = fmt::format(
+        "; that it falls into the last unit '{}' ({:.4g} to {:.4g}) says nothing, its output "
+        "being of another kind",
+        names.back(), losses[losses.size() - 2], losses.back());
+  }
+  if (inner.empty())
+    return fmt::format("the loss does not oscillate: it falls behind none of {} units{}", losses.size(),
+                       into_last ? " but one" + last : "");
   std::string peaks;
-  for (std::size_t i = 0; i < oscillation.peaks.size() && i < kNamedPeaks; ++i)
-    peaks += fmt::format("{}'{}'", i > 0 ? ", " : "", names[static_cast<std::size_t>(oscillation.peaks[i])]);
-  if (oscillation.peaks.size() > kNamedPeaks)
-    peaks += fmt::format(" and {} more", oscillation.peaks.size() - kNamedPeaks);
+  std::size_t named = 0, count = 0;
+  for (const int peak : oscillation.peaks) {
+    if (peak > inner.back()) continue;
+    if (++count > kNamedPeaks) continue;
+    peaks += fmt::format("{}'{}'", named++ > 0 ? ", " : "", names[static_cast<std::size_t>(peak)]);
+  }
+  if (count > kNamedPeaks) peaks += fmt::format(" and {} more", count - kNamedPeaks);
   const auto fall = [&](int edge) {
     return losses[static_cast<std::size_t>(edge)] - losses[static_cast<std::size_t>(edge) + 1];
   };
-  const auto steepest = static_cast<std::size_t>(*std::max_element(
-      oscillation.edges.begin(), oscillation.edges.end(), [&](int a, int b) { return fall(a) < fall(b); }));
+  const auto steepest = static_cast<std::size_t>(
+      *std::max_element(inner.begin(), inner.end(), [&](int a, int b) { return fall(a) < fall(b); }));
   return fmt::format(
-      "the loss oscillates at {}: it falls behind {} of {} units, most behind '{}' ({:.4g} to {:.4g})", peaks,
-      oscillation.edges.size(), losses.size(), names[steepest], losses[steepest], losses[steepest + 1]);
+      "the loss oscillates at {}: it falls behind {} of {} units, most behind '{}' ({:.4g} to {:.4g}){}",
+      peaks, inner.size(), losses.size(), names[steepest], losses[steepest], losses[steepest + 1], last);
 }
 
 double correlation(std::span<const double> x, std::span<const double> y) {

@@ -10,7 +10,7 @@ namespace lithe {
 
 /// The oscillation of reconstruction losses over units (the motivating figure of Ma et al., CVPR 2023).
 struct Oscillation {
-  std::vector<int> edges;    // i where loss i + 1 < loss i: where it drops
+  std::vector<int> edges;    // i where loss i + 1 < (1 - margin) loss i: where it drops
   std::vector<int> peaks;    // units where it turns from rising (or from the start) to falling
   double sum_squared = 0;    // of the differences between neighbours
   double mean_absolute = 0;  // likewise; 0 for a single unit
@@ -23,13 +23,16 @@ struct Oscillation {
 
 /// Losses in the order of the units; `powers` holds the mean square of the float outputs in the same measure
 /// as the losses (a power of 0 gives 0 for loss 0, else infinity), or is empty.
+/// A fall counts if it is larger than `margin`, as a share of the loss it falls from.
 /// Throws Error(Input) if the numbers of losses and powers differ or a loss is NaN or infinite.
-Oscillation describe_oscillation(std::span<const double> losses, std::span<const double> powers = {});
+Oscillation describe_oscillation(std::span<const double> losses, std::span<const double> powers = {},
+                                 double margin = 0);
 
 /// One line: "the loss oscillates: it falls behind 3 of 10 units, most behind 'features.2' (7 to 4)", or that
-/// it does not.
+/// it does not. `to_output`: the last unit makes the network's output, another kind of value; a fall into it
+/// is told apart.
 std::string summarise(const Oscillation& oscillation, std::span<const double> losses,
-                      std::span<const std::string> names);
+                      std::span<const std::string> names, bool to_output = false);
 
 /// Rank correlation and how likely chance gives one as far from 0.
 struct RankCorrelation {

@@ -83,6 +83,9 @@ struct ReconstructOptions {
   bool learn_weight_scales = false;
   /// Weight of the regulariser. Nothing: 0.1 for networks with depthwise convolutions, else 0.01.
   std::optional<double> rounding_weight;
+  /// Instead, if above 0: slice by slice the weight with which the regulariser of wholly undecided roundings is
+  /// so many times the reconstruction loss when it sets in.
+  double rounding_share = 0;
   bool round_eight_bits = false;  // learn the rounding of 8-bit weights too: they gain nothing from it
   std::int64_t scale_steps = 0;   // of the separate pass; 0: a quarter of the steps
   double scale_pass_rate = 4e-4;
@@ -94,16 +97,22 @@ struct ReconstructOptions {
   std::uint64_t seed = 1005;
   int threads = 2;  // that decode
   at::Device device = at::kCPU;
-  /// Bytes for cached values, beyond which they go to disk, and for what a step through a group holds, beyond
-  /// which units are not merged. 0: no bound.
+  /// Bytes for what a step through a group holds and for cached values, together. Fewer samples run at a time
+  /// where a step would pass half of them; units whose step on a single sample would pass them are not
+  /// merged; what caches hold beyond them goes to disk. 0: no bound.
   std::int64_t memory = 0;
   bool half_caches = false;  // cached values as float16
+  /// Slices that learning made worse (by its own loss on all calibration data, with hard codes and everything
+  /// quantised) get their codes and scales back. False: what was learnt stays, as published (Effort::Paper).
+  bool keep_better = true;
   /// Plain LibTorch operators instead of the fused kernels: what those are compared with.
   bool composed = false;
 
   /// Where finished slices are kept; empty: nowhere.
   std::filesystem::path checkpoints;
   bool resume = false;
+  std::string
+      task;  // what else the result depends on (model, bits, ...); only compared with the checkpoint's
 };
 
 /// The published methods as settings of the one engine.
@@ -132,7 +141,9 @@ struct SliceResult {
   /// calibration data: with the nearest codes (NaN with separate scales, where that network never ran), and
   /// with the learnt ones. Several outputs are averaged, each brought to their mean power first.
   double loss_before = 0, loss_after = 0;
-  double power = 0;  // the same of the float outputs themselves
+  double power = 0;           // the same of the float outputs themselves
+  bool kept_nearest = false;  // learning did harm and was taken back: loss_after is loss_before
+  double loss_learnt = 0;     // what it had come to then
   /// Of reconstruction loss and weighted regulariser where the latter sets in.
   double loss_at_warmup = 0, regulariser_at_warmup = 0;
   std::int64_t weights = 0, undecided = 0;  // soft roundings that were not within 0.01 of 0 or 1 at the end
@@ -162,16 +173,14 @@ struct Reconstruction {
 Reconstruction reconstruct(const Graph& graph, QdqPlan& plan, const DatasetPtr& calibration,
                            const ReconstructOptions& options, Progress& progress);
 
+/// Throws Error(Input) if `samples` are fewer than a step draws, or a step's samples are no multiple of the
+/// `at_once` that the model takes; or if the options are out of range.
+void require_enough_samples(const ReconstructOptions& options, std::int64_t samples, std::int64_t at_once);
+/// Of `samples`, those in whole batches.
+std::int64_t used_samples(const ReconstructOptions& options, std::int64_t samples);
+
 /// Units of the granularity, and their capacity without data under the plan's bits.
 std::vector<Unit> reconstruction_units(const Graph& graph, Granularity granularity);
-/// What a step through units first..last holds: every value that they make, and its gradient. `shaped` has
-/// shapes for the samples that run at a time.
-std::function<std::int64_t(int first, int last)> step_memory(const Graph& shaped,
-                                                             const std::vector<Unit>& units);
-/// One line that names the largest unit, if its step alone takes more than `memory`; else "".
-std::string step_memory_note(const std::vector<Unit>& units,
-                             const std::function<std::int64_t(int first, int last)>& bytes,
-                             std::int64_t memory);
 std::vector<double> data_free_capacity(const Graph& graph, const std::vector<Unit>& units,
                                        const QdqPlan& plan, double stride_factor);
 

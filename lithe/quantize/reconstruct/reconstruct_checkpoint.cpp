@@ -21,21 +21,15 @@ std::uint64_t hash_of(const at::Tensor& tensor) {
 
 constexpr std::int64_t kToldSamples = 8;  // that stand for the data
 
-/// Everything that the result depends on.
-std::string recipe_of(const ReconstructOptions& options, const QdqPlan& plan, const Dataset& data,
-                      std::int64_t samples) {
+/// What the result depends on and is known from the start.
+json early_recipe_of(const ReconstructOptions& options, const Dataset& data, std::int64_t samples) {
   std::uint64_t hash = 0;
-  const auto mix = [&](const at::Tensor& tensor) { hash = hash * 1099511628211u + hash_of(tensor); };
-  for (const QuantizedWeight& weight : plan.weights) {
-    mix(weight.quantizer.scale);
-    mix(weight.codes);
-  }
-  for (const QuantizedActivation& activation : plan.activations) mix(activation.quantizer.scale);
   for (std::int64_t i = 0; i < std::min(samples, kToldSamples); ++i)
-    for (const auto& [name, value] : data.get(i).inputs) mix(value);
+    for (const auto& [name, value] : data.get(i).inputs) hash = hash * 1099511628211u + hash_of(value);
   const GroupingOptions& grouping = options.grouping;
   return json{
-      {"plan", hash},
+      {"model and bits", options.task},
+      {"data", hash},
       {"samples", samples},
       {"granularity", static_cast<int>(options.granularity)},
       {"keep", options.keep},
@@ -54,7 +48,7 @@ std::string recipe_of(const ReconstructOptions& options, const QdqPlan& plan, co
       {"draw", static_cast<int>(options.draw)},
       {"rates", {options.rounding_rate, options.scale_rate, options.weight_scale_rate}},
       {"learn_weight_scales", options.learn_weight_scales},
-      {"rounding_weight", options.rounding_weight.value_or(-1)},
+      {"rounding_weight", {options.rounding_weight.value_or(-1), options.rounding_share}},
       {"round_eight_bits", options.round_eight_bits},
       {"scale_pass", {options.scale_steps, options.scale_pass_rate}},
       {"polish_steps", options.polish_steps},
@@ -62,8 +56,41 @@ std::string recipe_of(const ReconstructOptions& options, const QdqPlan& plan, co
       {"memory", grouping.selector == Grouping::None ? 0 : options.memory},
       {"seed", options.seed},
       {"half_caches", options.half_caches},
-      {"composed", options.composed}}
-      .dump();
+      {"faithful", !options.keep_better},
+      {"composed", options.composed}};
+}
+
+/// Everything that the result depends on.
+json recipe_of(const ReconstructOptions& options, const QdqPlan& plan, const Dataset& data,
+               std::int64_t samples, std::int64_t at_once) {
+  std::uint64_t hash = 0;
+  const auto mix = [&](const at::Tensor& tensor) { hash = hash * 1099511628211u + hash_of(tensor); };
+  for (const QuantizedWeight& weight : plan.weights) {
+    mix(weight.quantizer.scale);
+    mix(weight.codes);
+  }
+  for (const QuantizedActivation& activation : plan.activations) mix(activation.quantizer.scale);
+  json recipe = early_recipe_of(options, data, samples);
+  recipe["ranges"] = hash;
+  recipe["at_once"] = at_once;
+  return recipe;
+}
+
+/// Throws if what `wanted` holds was different when the checkpoint was made.
+void require_equal(const json& wanted, const json& about, const std::filesystem::path& file) {
+  const json found = json::parse(about.value("recipe", "{}"));
+  std::string differing;
+  for (const auto& [key, value] : wanted.items())
+    if (!found.contains(key) || found.at(key) != value) differing += (differing.empty() ? "" : ", ") + key;
+  if (!differing.empty())
+    fail(
+        "'{}' was made with another model, other data or other options ({}); give the same again, or leave "
+        "out --resume to start anew",
+        file.string(), differing);
+}
+
+std::filesystem::path file_in(const std::filesystem::path& folder) {
+  return folder / "reconstruction.safetensors";
 }
 
 json to_json(const SliceResult& result) {
@@ -73,6 +100,8 @@ json to_json(const SliceResult& result) {
           {"loss", {result.loss_before, result.loss_after, result.power}},
           {"warmup", {result.loss_at_warmup, result.regulariser_at_warmup}},
           {"weights", {result.weights, result.undecided}},
+          {"kept_nearest", result.kept_nearest},
+          {"loss_learnt", result.loss_learnt},
           {"seconds", result.seconds}};
 }
 
@@ -91,6 +120,8 @@ SliceResult result_of(const json& item) {
   result.regulariser_at_warmup = item.at("warmup").at(1);
   result.weights = item.at("weights").at(0);
   result.undecided = item.at("weights").at(1);
+  result.kept_nearest = item.at("kept_nearest");
+  result.loss_learnt = number(item.at("loss_learnt"));
   result.seconds = item.at("seconds");
   return result;
 }
@@ -112,11 +143,12 @@ std::map<std::string, at::Tensor> state_of(const QdqPlan& plan) {
 }  // namespace
 
 void ReconstructMemory::open(const ReconstructOptions& options, const QdqPlan& plan, const Dataset& data,
-                             std::int64_t samples, std::vector<std::string>& notes) {
+                             std::int64_t samples, std::int64_t at_once, std::vector<std::string>& notes) {
   if (options.checkpoints.empty()) return;
   std::filesystem::create_directories(options.checkpoints);
-  file_ = options.checkpoints / "reconstruction.safetensors";
-  recipe_ = recipe_of(options, plan, data, samples);
+  file_ = file_in(options.checkpoints);
+  const json recipe = recipe_of(options, plan, data, samples, at_once);
+  recipe_ = recipe.dump();
   const bool there = std::filesystem::exists(file_);
   if (!options.resume) {
     if (there)
@@ -137,16 +169,24 @@ void ReconstructMemory::open(const ReconstructOptions& options, const QdqPlan& p
     return;
   }
   const json& about = read.second;
-  if (about.value("recipe", "") != recipe_)
-    fail(
-        "'{}' was made with another model, other data or other options; give the same again, or leave out "
-        "--resume to start anew",
-        file_.string());
+  require_equal(recipe, about, file_);
   pass_ = about.at("pass");
   finished_ = about.at("finished");
   for (const auto& [number, list] : about.at("results").items())
     for (const json& item : list) results_[std::stoi(number)].push_back(result_of(item));
   for (const auto& [name, data_of_name] : read.first) state_[name] = to_tensor(data_of_name).clone();
+}
+
+void require_resumable(const ReconstructOptions& options, const Dataset& data, std::int64_t samples) {
+  const std::filesystem::path file = file_in(options.checkpoints);
+  if (options.checkpoints.empty() || !options.resume || !std::filesystem::exists(file)) return;
+  json about;
+  try {
+    about = read_checked(file).second;
+  } catch (const Error&) {
+    return;  // told when it is opened
+  }
+  require_equal(early_recipe_of(options, data, samples), about, file);
 }
 
 bool ReconstructMemory::restore(int number, QdqPlan& plan, std::vector<SliceResult>& results) const {

@@ -15,10 +15,11 @@ namespace lithe {
 /// all. Without a folder it remembers nothing.
 class ReconstructMemory {
  public:
-  /// Reads the file if `options.resume`. Throws Error(Input) if it was made with other options, data or
-  /// model; that it is damaged or not there is told in `notes`, and the work starts anew.
+  /// Reads the file if `options.resume`; `at_once` samples run at a time. Throws Error(Input) if it was made
+  /// with other options, data or model; that it is damaged or not there is told in `notes`, and the work
+  /// starts anew.
   void open(const ReconstructOptions& options, const QdqPlan& plan, const Dataset& data, std::int64_t samples,
-            std::vector<std::string>& notes);
+            std::int64_t at_once, std::vector<std::string>& notes);
 
   /// Brings plan and results to where pass `number` stood; true if that pass was finished.
   bool restore(int number, QdqPlan& plan, std::vector<SliceResult>& results) const;
@@ -32,5 +33,8 @@ class ReconstructMemory {
   std::map<int, std::vector<SliceResult>> results_;  // by pass
   std::map<std::string, at::Tensor> state_;          // of the plan in pass `pass_`
 };
+
+/// Throws as `ReconstructMemory::open` does, as far as that can be known before ranges are calibrated.
+void require_resumable(const ReconstructOptions& options, const Dataset& data, std::int64_t samples);
 
 }  // namespace lithe

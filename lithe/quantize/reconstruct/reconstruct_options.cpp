@@ -49,6 +49,7 @@ ReconstructOptions reconstruct_options(ReconstructMethod method, Effort effort) 
     case Effort::Paper:
       set_steps(options, kPublishedSteps);
       options.round_eight_bits = true;
+      options.keep_better = false;
       break;
   }
   options.granularity = method == ReconstructMethod::AdaRound ? Granularity::Layer : Granularity::Block;

@@ -4,34 +4,16 @@
 #include <ATen/ATen.h>
 
 #include <cstdint>
-#include <map>
 #include <string>
 #include <vector>
 
 #include "lithe/base/progress.h"
 #include "lithe/engine/executor.h"
 #include "lithe/quantize/reconstruct/reconstruct.h"
-#include "lithe/quantize/reconstruct/sample_cache.h"
 #include "lithe/quantize/reconstruct/simulated_graph.h"
+#include "lithe/quantize/reconstruct/slice_data.h"
 
 namespace lithe {
-
-using CacheMap = std::map<std::string, SampleCachePtr, std::less<>>;
-
-/// An output that the slice is to reproduce.
-struct SliceTarget {
-  std::string value;          // of the simulated graph
-  SampleCachePtr wanted;      // what the float network gives
-  SampleCachePtr importance;  // of each element (Fisher); null: all the same
-  double weight = 1;          // of its squared error in the loss
-};
-
-struct SliceData {
-  CacheMap inputs;        // what the quantised network feeds, by value of the simulated graph
-  CacheMap float_inputs;  // what the float network feeds, likewise; only where inputs are mixed
-  std::vector<SliceTarget> targets;
-  std::int64_t samples = 0;
-};
 
 /// What one pass over the network learns.
 struct PassSettings {
@@ -47,24 +29,55 @@ struct PassSettings {
   std::uint64_t stream = 0;  // of the random numbers, another one for every pass
 };
 
+/// What is learnt in a slice: roundings of weights and scales, each shared by several activations, by index
+/// in the plan.
+struct SliceJob {
+  std::size_t index = 0;
+  const Slice& slice;
+  const SliceData& data;
+  std::vector<std::size_t> weights;
+  std::vector<std::vector<std::size_t>> scales;
+
+  bool empty() const { return weights.empty() && scales.empty(); }
+};
+
+/// How far a slice is from what it should give, with hard codes and every activation quantised.
+struct SliceLoss {
+  double error = 0;  // the squared error, see SliceResult::loss_before
+  double objective =
+      0;  // what a step learns to lower: the error, or what Fisher weights or exponent make of it
+};
+
 class SliceLearner {
  public:
   /// `run_batch` samples go through the network at once; a step draws `options.batch`, a multiple of it.
   SliceLearner(Executor& simulated, const SimulatedGraph& names, const Graph& reference,
                const ReconstructOptions& options, const PassSettings& pass, std::int64_t run_batch);
 
-  /// Learns the roundings of the weights `weights` and the scales of the activation groups `scales` (indices
-  /// into the plan; each scale is shared by several activations), writes them into `plan` and the executor.
-  SliceResult learn(std::size_t index, const Slice& slice, const SliceData& data, QdqPlan& plan,
-                    const std::vector<std::size_t>& weights,
-                    const std::vector<std::vector<std::size_t>>& scales, Progress& progress);
+  /// Learns, and writes codes and scales into `plan` and the executor.
+  SliceResult learn(const SliceJob& job, QdqPlan& plan, Progress& progress);
+
+  /// Makes the executor compute with the codes and scales that the plan has for the job.
+  void apply(const SliceJob& job, const QdqPlan& plan);
 
   /// The loss on all samples as the executor stands, and what each sample of the outputs `keep` becomes.
-  double evaluate(const SliceData& data, const std::vector<std::string>& keep, CacheMap* kept,
-                  CacheArena* arena) const;
+  SliceLoss evaluate(const SliceData& data, const std::vector<std::string>& keep, CacheMap* kept,
+                     CacheArena* arena) const;
 
  private:
+  struct Variables;
+
+  Variables open(const SliceJob& job, const QdqPlan& plan) const;
+  /// One forward and backward pass over the drawn samples, in parts; the loss.
+  double descend(const SliceJob& job, Variables& variables, const at::Tensor& picked, std::int64_t step,
+                 std::uint64_t drop_seed);
+  /// Moves what is learnt; the regulariser before, not weighted.
+  double move(Variables& variables, std::int64_t step, double rounding_weight, double exponent) const;
+  void close(const SliceJob& job, const Variables& variables, QdqPlan& plan) const;
+
   Feeds feeds_for(const SliceData& data, const at::Tensor& indices, std::uint64_t key) const;
+  double loss_of(const SliceTarget& target, const at::Tensor& output, const at::Tensor& indices,
+                 at::Tensor& gradient) const;
 
   Executor& simulated_;
   const SimulatedGraph& names_;

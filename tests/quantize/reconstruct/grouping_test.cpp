@@ -104,6 +104,13 @@ TEST(Edges, OfThePublishedLossCurve) {
   EXPECT_THAT(sorted(top_k_edges(kCurve, 7)), ElementsAre(1, 2, 11, 12, 13, 14, 15));
 }
 
+TEST(Edges, FallsWithinTheMarginDoNotCount) {
+  const std::vector<double> c{1, 0.998, 2, 1.8, 3};
+  EXPECT_THAT(sorted(drop_edges(c)), ElementsAre(0, 2));
+  EXPECT_THAT(drop_edges(c, -1, kLeastFall), ElementsAre(2));
+  EXPECT_EQ(format_groups(choose_groups(plain_units(5), c, {})), "0 | 1 | 2-3 | 4");
+}
+
 TEST(Edges, OfDataFreeCapacities) {
   const Graph mobilenet = build_mobilenet_v2();
   EXPECT_THAT(modcap_edges(mobilenet, 2, 1.6), ElementsAre(13, 15));

@@ -46,6 +46,24 @@ TEST(Oscillation, OneFallOfSeveralUnitsIsOnePeak) {
   EXPECT_THAT(result.peaks, ElementsAre(0, 2));
 }
 
+TEST(Oscillation, FallsWithinTheMarginDoNotCount) {
+  const std::vector<double> losses{1, 0.998, 2, 1.8, 3};
+  EXPECT_THAT(describe_oscillation(losses).edges, ElementsAre(0, 2));
+  EXPECT_THAT(describe_oscillation(losses, {}, 0.05).edges, ElementsAre(2));
+  EXPECT_THAT(describe_oscillation(losses, {}, 0.05).peaks, ElementsAre(2));
+}
+
+TEST(Oscillation, AFallIntoTheOutputIsToldApart) {
+  const std::vector<double> rising{1, 2, 3, 0.5}, falling{1, 4, 3, 0.5};
+  EXPECT_EQ(
+      summarise(describe_oscillation(rising), rising, unit_names(4), true),
+      "the loss does not oscillate: it falls behind none of 4 units but one; that it falls into the last "
+      "unit 'u3' (3 to 0.5) says nothing, its output being of another kind");
+  EXPECT_EQ(summarise(describe_oscillation(falling), falling, unit_names(4), true),
+            "the loss oscillates at 'u1': it falls behind 1 of 4 units, most behind 'u1' (4 to 3); that it "
+            "falls into the last unit 'u3' (3 to 0.5) says nothing, its output being of another kind");
+}
+
 TEST(Oscillation, MonotoneCurvesDoNotOscillate) {
   // ResNet-20 at W2A4: no decreasing edge.
   const std::vector<double> losses{.057, .449, .773, .986, 1.88, 2.29, 2.56, 6.45, 7.48, 24.7, 37.6};

@@ -6,7 +6,6 @@
 #include <cmath>
 #include <set>
 
-#include "helpers.h"
 #include "lithe/base/error.h"
 #include "lithe/base/file.h"
 #include "lithe/models/models.h"
@@ -14,11 +13,13 @@
 #include "lithe/quantize/quantize.h"
 #include "lithe/quantize/reconstruct/simulated_graph.h"
 #include "message_of.h"
+#include "tests/quantize/helpers.h"
 
 namespace lithe {
 namespace {
 
 using namespace testing_helpers;
+using testing::AllOf;
 using testing::HasSubstr;
 
 const std::vector<std::int64_t> kImages{24, 3, 16, 16};
@@ -69,18 +70,19 @@ void expect_equal(const Graph& a, const Graph& b) {
   }
 }
 
-/// Stops the work after so many reports, as Ctrl-C would.
+/// Stops the work after so many reports of a task, as Ctrl-C would.
 class Stopper : public Progress {
  public:
-  explicit Stopper(int reports) : left_(reports) {}
+  explicit Stopper(int reports, std::string task = "reconstruct") : left_(reports), task_(std::move(task)) {}
 
  protected:
   void show(const State& state, bool finished) override {
-    if (state.task == "reconstruct" && !finished && --left_ < 0) throw Interrupted{};
+    if (state.task == task_ && !finished && --left_ < 0) throw Interrupted{};
   }
 
  private:
   int left_;
+  std::string task_;
 };
 
 // §10.7 of the paper's schedule with 20,000 steps.
@@ -206,6 +208,211 @@ TEST(Reconstruct, GoesOnAfterAnInterruptionToTheSameBits) {
   }
 }
 
+TEST(Reconstruct, GoesOnAfterAnInterruptionOfTheSurveyOrThePolish) {
+  const Graph graph = small_resnet();
+  ReconstructOptions options = quick(ReconstructMethod::Mrecg, 10);
+  options.survey_steps = 10;
+  options.polish_steps = 20;
+  const Quantized whole = run(graph, with(options));
+  for (const auto& [task, reports] :
+       std::vector<std::pair<std::string, int>>{{"measure unit losses", 4}, {"polish the network", 1}}) {
+    const TemporaryFolder folder;
+    options.checkpoints = folder.path();
+    options.resume = false;
+    Stopper stopper(reports, task);
+    EXPECT_THROW(quantize(graph, random_dataset(kImages, 3), with(options), stopper), Interrupted) << task;
+    options.resume = true;
+    const Quantized resumed = run(graph, with(options));
+    expect_equal(resumed.graph, whole.graph);
+    EXPECT_EQ(resumed.reconstruction->groups, whole.reconstruction->groups) << task;
+    EXPECT_EQ(resumed.reconstruction->polish->loss_after, whole.reconstruction->polish->loss_after) << task;
+  }
+}
+
+/// Counts what is reported.
+class Counter : public Progress {
+ public:
+  int reports = 0;
+
+ protected:
+  void show(const State&, bool) override { ++reports; }
+};
+
+TEST(Reconstruct, RefusesToResumeBeforeItCalibrates) {
+  const Graph graph = small_resnet();
+  const TemporaryFolder folder;
+  ReconstructOptions options = quick(ReconstructMethod::Brecq, 2);
+  options.checkpoints = folder.path();
+  run(graph, with(options));
+  options.resume = true;
+  ReconstructOptions other = options;
+  other.seed = 3;
+  for (const auto& [wanted, differs] : std::vector<std::pair<QuantizeOptions, std::string>>{
+           {with(other), "(seed)"}, {with(options, 2), "(model and bits)"}}) {
+    Counter counter;
+    EXPECT_THAT(test::message_of([&] { quantize(graph, random_dataset(kImages, 3), wanted, counter); }),
+                HasSubstr(differs));
+    EXPECT_EQ(counter.reports, 0) << differs;
+  }
+}
+
+// Rates far too high do harm to every unit that has scales to learn.
+TEST(Reconstruct, UnitsThatLearningMadeWorseKeepTheirNearestCodes) {
+  const Graph graph = small_resnet();
+  ReconstructOptions options = quick(ReconstructMethod::Brecq, 12);
+  options.scale_rate = 1;
+  options.keep_better = false;
+  const Quantized faithful = run(graph, with(options));
+  std::size_t worse = 0;
+  for (const SliceResult& slice : faithful.reconstruction->slices) {
+    worse += slice.loss_after > slice.loss_before;
+    EXPECT_FALSE(slice.kept_nearest);
+  }
+  EXPECT_GT(worse, 3u);
+  options.keep_better = true;
+  const Quantized kept = run(graph, with(options));
+  std::size_t told = 0;
+  for (const SliceResult& slice : kept.reconstruction->slices) {
+    EXPECT_LE(slice.loss_after, slice.loss_before) << slice.name;
+    if (!slice.kept_nearest) continue;
+    ++told;
+    EXPECT_EQ(slice.loss_after, slice.loss_before) << slice.name;
+    EXPECT_GT(slice.loss_learnt, slice.loss_before) << slice.name;
+    EXPECT_THAT(kept.notes, testing::Contains(HasSubstr("'" + slice.name + "' keeps its nearest codes")));
+  }
+  EXPECT_GT(told, 3u);
+  EXPECT_GT(*kept.output_sqnr_db, *faithful.output_sqnr_db);
+}
+
+TEST(Reconstruct, APolishThatDoesHarmIsTakenBack) {
+  const Graph graph = small_resnet();
+  ReconstructOptions options = quick(ReconstructMethod::Brecq, 12);
+  const Quantized plain = run(graph, with(options));
+  options.polish_steps = 1;  // enough to undecide the roundings, too few to decide them again
+  options.keep_better = false;
+  const SliceResult harmed = *run(graph, with(options)).reconstruction->polish;
+  if (harmed.loss_after <= harmed.loss_before) GTEST_SKIP() << "one step did no harm";
+  options.keep_better = true;
+  const Quantized polished = run(graph, with(options));
+  EXPECT_TRUE(polished.reconstruction->polish->kept_nearest);
+  expect_equal(polished.graph, plain.graph);
+}
+
+// What the last slice is said to lose is what the file loses, where the file keeps biases in float.
+TEST(Reconstruct, LossesAreThoseOfTheExportedFile) {
+  const Graph graph = small_resnet();
+  for (const auto method : {ReconstructMethod::AdaRound, ReconstructMethod::QDrop}) {
+    QuantizeOptions options = with(quick(method, 10));
+    options.target = Target::OpenVino;
+    const Quantized quantized = run(graph, options);
+    const at::Tensor x = random_tensor(kImages, 3);
+    const at::Tensor wanted = testing_helpers::run(quantized.reference, x);
+    const at::Tensor made = testing_helpers::run(quantized.graph, x);
+    const double loss = (made - wanted).square().sum(1).mean().item<double>();
+    EXPECT_NEAR(quantized.reconstruction->slices.back().loss_after, loss, 1e-2 * loss)
+        << reconstruct_method_name(method);
+  }
+}
+
+TEST(Reconstruct, EveryWayToDrawLearns) {
+  const Graph graph = small_resnet();
+  std::set<double> losses;
+  for (const Draw draw : {Draw::Distinct, Draw::Any, Draw::Batches}) {
+    ReconstructOptions options = quick(ReconstructMethod::QDrop, 30);
+    options.draw = draw;
+    const Quantized quantized = run(graph, with(options, 2, 8));
+    EXPECT_GT(*quantized.output_sqnr_db, *quantized.nearest_sqnr_db);
+    losses.insert(total_after(*quantized.reconstruction));
+  }
+  EXPECT_EQ(losses.size(), 3u);
+}
+
+Graph of_images(std::int64_t channels, std::int64_t out) {
+  Graph graph;
+  graph.header.opsets[""] = 13;
+  graph.inputs = {image("x", {-1, channels, 8, 8})};
+  graph.outputs = {image("y", {-1, out, 8, 8})};
+  return graph;
+}
+
+std::map<std::string, Attribute, std::less<>> padded(std::int64_t group = 1) {
+  return {{"pads", ints({1, 1, 1, 1})}, {"kernel_shape", ints({3, 3})}, {"group", group}};
+}
+
+// Learnt where it is first read; the second slice takes it as it is.
+TEST(Reconstruct, AWeightOfTwoSlicesIsLearntOnce) {
+  Graph graph = of_images(6, 6);
+  graph.constants["w"] = random_data({6, 6, 3, 3}, 1);
+  graph.constants["u"] = random_data({6, 6, 3, 3}, 2);
+  graph.nodes = {make("Conv", "a", {"x", "w"}, padded()), make("Relu", "b", {"a"}),
+                 make("Conv", "c", {"b", "u"}, padded()), make("Relu", "d", {"c"}),
+                 make("Conv", "y", {"d", "w"}, padded())};
+  const DatasetPtr data = random_dataset({16, 6, 8, 8}, 5);
+  QuantizeOptions options = with(quick(ReconstructMethod::AdaRound, 30), 3, 8);
+  options.first_last = FirstLast::Same;
+  const Quantized quantized = run(graph, options, data);
+  const auto& slices = quantized.reconstruction->slices;
+  ASSERT_EQ(slices.size(), 3u);
+  EXPECT_EQ(slices[0].weights, 6 * 6 * 9);
+  EXPECT_EQ(slices[1].weights, 6 * 6 * 9);
+  EXPECT_EQ(slices[2].weights, 0);
+  const at::Tensor x = random_tensor({16, 6, 8, 8}, 5);
+  const double loss =
+      (testing_helpers::run(quantized.graph, x) - testing_helpers::run(quantized.reference, x))
+          .square()
+          .sum(1)
+          .mean()
+          .item<double>();
+  EXPECT_NEAR(slices[2].loss_after, loss, 1e-3 * loss);
+}
+
+TEST(Reconstruct, GroupedAndTransposedConvolutionsLearn) {
+  Graph graph = of_images(6, 4);
+  graph.constants["w"] = random_data({9, 2, 3, 3}, 1);  // three groups
+  graph.constants["u"] = random_data({9, 6, 3, 3}, 2);  // transposed: inputs x outputs
+  graph.constants["v"] = random_data({6, 2, 3, 3}, 3);  // transposed, two groups
+  graph.nodes = {make("Conv", "a", {"x", "w"}, padded(3)), make("Relu", "b", {"a"}),
+                 make("ConvTranspose", "c", {"b", "u"}, padded()), make("Relu", "d", {"c"}),
+                 make("ConvTranspose", "y", {"d", "v"}, padded(2))};
+  // Of a mean above 0: for white noise the nearest codes are the best.
+  const DatasetPtr data = tensor_dataset({{"", random_tensor({16, 6, 8, 8}, 5) * 0.3 + 1}});
+  for (const bool scales : {false, true}) {
+    ReconstructOptions learning = quick(ReconstructMethod::AdaRound, 60);
+    learning.learn_weight_scales = scales;
+    QuantizeOptions options = with(learning, 2, 8);
+    options.first_last = FirstLast::Same;
+    const Quantized quantized = run(graph, options, data);
+    ASSERT_EQ(quantized.reconstruction->slices.size(), 3u);
+    for (const SliceResult& slice : quantized.reconstruction->slices) {
+      EXPECT_GT(slice.weights, 0) << slice.name;
+      EXPECT_LT(slice.loss_after, slice.loss_before) << slice.name;
+    }
+    EXPECT_GT(*quantized.output_sqnr_db, *quantized.nearest_sqnr_db);
+  }
+}
+
+// Rows of caches are samples: a value of two rows a sample is not cut in half.
+TEST(Reconstruct, RefusesValuesThatFoldSamplesIntoAnotherAxis) {
+  Graph graph;
+  graph.header.opsets[""] = 13;
+  graph.inputs = {image("x", {-1, 6})};
+  graph.outputs = {image("y", {-1, 2})};
+  graph.constants["v"] = random_data({6, 6}, 1);
+  graph.constants["w"] = random_data({3, 4}, 2);
+  graph.constants["u"] = random_data({8, 2}, 3);
+  graph.constants["fold"] = TensorData::from<std::int64_t>({2}, {-1, 3});
+  graph.constants["unfold"] = TensorData::from<std::int64_t>({2}, {-1, 8});
+  graph.nodes = {make("MatMul", "a", {"x", "v"}), make("Reshape", "folded", {"a", "fold"}),
+                 make("MatMul", "b", {"folded", "w"}), make("Reshape", "c", {"b", "unfold"}),
+                 make("MatMul", "y", {"c", "u"})};
+  const DatasetPtr data = random_dataset({16, 6}, 5);
+  EXPECT_THAT(message(graph, with(quick(ReconstructMethod::AdaRound, 4), 3, 8), data),
+              HasSubstr("has shape 2x3 for one sample and 4x3 for two"));
+  // Within a slice it does no harm.
+  EXPECT_EQ(run(graph, with(quick(ReconstructMethod::Brecq, 4), 3, 8), data).reconstruction->slices.size(),
+            1u);
+}
+
 TEST(Reconstruct, RefusesACheckpointOfOtherOptionsAndSurvivesADamagedOne) {
   const Graph graph = small_resnet();
   const TemporaryFolder folder;
@@ -227,22 +434,40 @@ TEST(Reconstruct, RefusesACheckpointOfOtherOptionsAndSurvivesADamagedOne) {
   EXPECT_THAT(again.notes, testing::Contains(HasSubstr("started anew")));
 }
 
+// The first half of the memory is for the step, the rest for caches.
 TEST(Reconstruct, LittleMemorySpillsToDiskWithEqualBits) {
   const Graph graph = small_resnet();
   ReconstructOptions options = quick(ReconstructMethod::QDrop, 6);
   const Quantized roomy = run(graph, with(options));
   EXPECT_EQ(roomy.reconstruction->spilled, 0);
-  options.memory = 200'000;
-  const Quantized tight = run(graph, with(options));
+  options.memory = 3'000'000;  // steps take all their samples at once, caches do not fit
+  const DatasetPtr many = random_dataset({96, 3, 16, 16}, 3);
+  const Quantized tight = run(graph, with(options), many);
   EXPECT_GT(tight.reconstruction->spilled, 0);
-  EXPECT_LE(tight.reconstruction->peak_cache, 200'000);
-  expect_equal(tight.graph, roomy.graph);
+  EXPECT_LE(tight.reconstruction->peak_cache, options.memory);
   options.memory = 0;
+  expect_equal(tight.graph, run(graph, with(options), many).graph);
   options.half_caches = true;
   const Quantized half = run(graph, with(options));
   EXPECT_LT(half.reconstruction->peak_cache, roomy.reconstruction->peak_cache * 6 / 10);
   EXPECT_NEAR(total_after(*half.reconstruction), total_after(*roomy.reconstruction),
               0.2 * total_after(*roomy.reconstruction));
+}
+
+TEST(Reconstruct, LittleMemoryAddsGradientsOfSmallerRuns) {
+  const Graph graph = small_resnet();
+  ReconstructOptions options = quick(ReconstructMethod::Brecq, 6);
+  const Reconstruction whole = *run(graph, with(options)).reconstruction;
+  options.memory = 1'000'000;
+  const Reconstruction parts = *run(graph, with(options)).reconstruction;
+  EXPECT_NEAR(total_after(parts), total_after(whole), 0.02 * total_after(whole));
+  EXPECT_NE(total_after(parts), total_after(whole)) << "all samples ran at once";
+  options.memory = 20'000;
+  EXPECT_THAT(message(graph, with(options)),
+              AllOf(HasSubstr("--memory"), HasSubstr("on a single sample holds")));
+  options.memory = 1'000'000;
+  options.polish_steps = 3;
+  EXPECT_THAT(message(graph, with(options)), HasSubstr("leave out --polish"));
 }
 
 TEST(Reconstruct, FusedKernelsAgreeWithPlainOperators) {
