@@ -42,12 +42,13 @@ double Progress::State::seconds() const {
 }
 
 double Progress::State::remaining_seconds() const {
-  return done > 0 && total >= done ? seconds() / static_cast<double>(done) * static_cast<double>(total - done)
-                                   : -1.0;
+  const std::int64_t own = done - skipped;
+  return own > 0 && total >= done ? seconds() / static_cast<double>(own) * static_cast<double>(total - done)
+                                  : -1.0;
 }
 
 void Progress::start(std::string_view task, std::int64_t total) {
-  state_ = {.task = std::string(task), .note = {}, .done = 0, .total = total, .started = Clock::now()};
+  state_ = {.task = std::string(task), .note = {}, .total = total, .started = Clock::now()};
   show(state_, false);
 }
 
@@ -56,6 +57,11 @@ void Progress::advance(std::int64_t steps, std::string_view note) {
   state_.done += steps;
   state_.note = note;
   show(state_, false);
+}
+
+void Progress::skip(std::int64_t steps) {
+  state_.skipped += steps;
+  advance(steps);
 }
 
 void Progress::finish() {

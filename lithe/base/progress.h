@@ -16,15 +16,17 @@ class Progress {
   virtual ~Progress() = default;
   void start(std::string_view task, std::int64_t total);
   void advance(std::int64_t steps = 1, std::string_view note = {});
+  /// Steps that an earlier run has done: they count as done, but say nothing of the speed.
+  void skip(std::int64_t steps);
   void finish();
 
  protected:
   struct State {
     std::string task, note;
-    std::int64_t done = 0, total = 0;
+    std::int64_t done = 0, total = 0, skipped = 0;  // `done` includes what was skipped
     std::chrono::steady_clock::time_point started;
     double seconds() const;
-    /// Expected seconds to the end, from the mean speed so far; negative while unknown.
+    /// Expected seconds to the end, from the mean speed of this run; negative while unknown.
     double remaining_seconds() const;
   };
   virtual void show(const State&, bool /*finished*/) {}

@@ -2,9 +2,11 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <chrono>
 #include <cmath>
 #include <csignal>
 #include <set>
+#include <thread>
 
 #include "lithe/base/error.h"
 #include "lithe/base/file.h"
@@ -129,6 +131,28 @@ TEST(Progress, FormatsTime) {
   EXPECT_EQ(format_seconds(4.2), "4.2 s");
   EXPECT_EQ(format_seconds(192), "3 min 12 s");
   EXPECT_EQ(format_seconds(7500), "2 h 05 min");
+}
+
+class RecordingProgress : public Progress {
+ public:
+  double remaining = 0, seconds = 0;
+
+ protected:
+  void show(const State& state, bool /*finished*/) override {
+    remaining = state.remaining_seconds();
+    seconds = state.seconds();
+  }
+};
+
+TEST(Progress, SkippedStepsSayNothingOfTheSpeed) {
+  RecordingProgress progress;
+  progress.start("resumed", 100);
+  progress.skip(90);
+  EXPECT_LT(progress.remaining, 0);  // unknown
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  progress.advance(2);
+  EXPECT_GE(progress.remaining, 4 * 0.02);  // eight more, at the speed of two
+  EXPECT_LE(progress.remaining, 4 * progress.seconds);
 }
 
 TEST(Progress, AnInterruptStopsTheLoop) {
