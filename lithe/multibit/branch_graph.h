@@ -22,7 +22,7 @@ enum class MultibitMethod {
   Shared,        // one weight tensor, quantised anew to every bit-width by the same quantiser
   AnyPrecision,  // the same with the quantiser of Zhou et al., "DoReFa-Net", 2016, as in Yu et al.,
                  // "Any-Precision Deep Neural Networks", AAAI 2021
-  Lsq,  // one bit-width alone: Esser et al., "Learned Step Size Quantization", ICLR 2020
+  Lsq,           // one bit-width alone: Esser et al., "Learned Step Size Quantization", ICLR 2020
 };
 
 std::string_view multibit_method_name(MultibitMethod method);  // "mbquant", "shared", ...

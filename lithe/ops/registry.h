@@ -75,22 +75,22 @@ at::ScalarType scalar_type_of(DType dtype);
 DType dtype_of_scalar(at::ScalarType type);
 
 // The families, one file each.
-void register_elementwise(OpRegistry&);    // elementwise.cpp: arithmetic, unary functions, activations
-void register_logic(OpRegistry&);          // logic.cpp: comparisons, Where, bitwise
-void register_reduction(OpRegistry&);      // reduction.cpp: Reduce*, ArgMax, CumSum, TopK
-void register_shape(OpRegistry&);          // shape.cpp: Reshape, Transpose, Slice, Concat, Pad, Expand, ...
-void register_indexing(OpRegistry&);       // indexing.cpp: Gather*, Scatter*, NonZero, OneHot, ...
-void register_generator(OpRegistry&);      // generator.cpp: Constant, ConstantOfShape, Range, Random*, ...
-void register_convolution(OpRegistry&);    // convolution.cpp: Conv, ConvTranspose, DeformConv
-void register_pooling(OpRegistry&);        // pooling.cpp
-void register_normalization(OpRegistry&);  // normalization.cpp: batch, instance, group, layer norm, softmax
-void register_linear(OpRegistry&);         // linear.cpp: Gemm, MatMul, Einsum, attention
-void register_recurrent(OpRegistry&);      // recurrent.cpp: RNN, GRU, LSTM
-void register_image(OpRegistry&);          // image.cpp: Resize, Upsample, GridSample, NMS, RoiAlign
-void register_quantization(OpRegistry&);   // quantization.cpp: QuantizeLinear, QLinear*, *Integer
-void register_sparse(OpRegistry&);         // sparse.cpp: lithe.NmPrune, lithe.SpatialBranch
+void register_elementwise(OpRegistry&);     // elementwise.cpp: arithmetic, unary functions, activations
+void register_logic(OpRegistry&);           // logic.cpp: comparisons, Where, bitwise
+void register_reduction(OpRegistry&);       // reduction.cpp: Reduce*, ArgMax, CumSum, TopK
+void register_shape(OpRegistry&);           // shape.cpp: Reshape, Transpose, Slice, Concat, Pad, Expand, ...
+void register_indexing(OpRegistry&);        // indexing.cpp: Gather*, Scatter*, NonZero, OneHot, ...
+void register_generator(OpRegistry&);       // generator.cpp: Constant, ConstantOfShape, Range, Random*, ...
+void register_convolution(OpRegistry&);     // convolution.cpp: Conv, ConvTranspose, DeformConv
+void register_pooling(OpRegistry&);         // pooling.cpp
+void register_normalization(OpRegistry&);   // normalization.cpp: batch, instance, group, layer norm, softmax
+void register_linear(OpRegistry&);          // linear.cpp: Gemm, MatMul, Einsum, attention
+void register_recurrent(OpRegistry&);       // recurrent.cpp: RNN, GRU, LSTM
+void register_image(OpRegistry&);           // image.cpp: Resize, Upsample, GridSample, NMS, RoiAlign
+void register_quantization(OpRegistry&);    // quantization.cpp: QuantizeLinear, QLinear*, *Integer
+void register_sparse(OpRegistry&);          // sparse.cpp: lithe.NmPrune, lithe.SpatialBranch
 void register_bound_quantize(OpRegistry&);  // bound_quantize.cpp: lithe.BoundQuantize
-void register_fake_quantize(OpRegistry&);  // fake_quantize.cpp: lithe.FakeQuantize
+void register_fake_quantize(OpRegistry&);   // fake_quantize.cpp: lithe.FakeQuantize
 void register_subset_quantize(
     OpRegistry&);  // subset_quantize.cpp: lithe.SubsetQuantize, lithe.DynamicSubsetQuantize
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "lithe/graph/graph.h"
+#include "lithe/quantize/dfsq/subset_quantizer.h"
 #include "lithe/quantize/layers.h"
 #include "lithe/quantize/quantizer.h"
 #include "lithe/quantize/weights.h"
@@ -21,6 +22,8 @@ struct QuantizedActivation {
   Quantizer quantizer;               // for the whole tensor
   bool is_signed = false;            // int8 (int4) containers instead of uint8 (uint4)
   std::optional<std::size_t> group;  // activations of one group share scale and zero-point
+  /// Rounded to points of a table instead, in simulations only: `export_subsets` writes them.
+  std::optional<SubsetQuantizer> subset = {};
 };
 
 /// Everything that quantisation decided about a graph.
@@ -40,9 +43,10 @@ struct ExportOptions {
 ///
 /// Weights are stored as int8 numbers q - z with a zero-point tensor of explicit zeros, which every runtime
 /// takes; from opset 21 on, those of at most 4 bits as int4, or as uint4 with zero-points where q - z does
-/// not fit. Activations of 8 bits are uint8 or int8; fewer bits are clipped to the representable range first,
-/// because QuantizeLinear saturates at 255; 4 bits are uint4 or int4 from opset 21 on, unless a layer
-/// multiplies them with weights in 8-bit containers. Values keep their names; readers are led to
+/// not fit. 8 bits that do not fit into int8 are uint8 with zero-points. Activations of 8 bits are uint8 or
+/// int8; fewer bits are clipped to the representable range first, because QuantizeLinear saturates at 255; 4
+/// bits are uint4 or int4 from opset 21 on, unless a layer multiplies them with weights in 8-bit containers.
+/// Values keep their names; readers are led to
 /// `<value>_dequantized`. Layers without activation bits, graph outputs and Shape go on reading the original.
 /// Throws Error(Input) if the opset is too old or a number does not fit its container.
 Graph export_qdq(const Graph& graph, const QdqPlan& plan, const ExportOptions& options = {});
