@@ -16,6 +16,7 @@
 #include "lithe/engine/onnxruntime.h"
 #include "lithe/graph/onnx.h"
 #include "lithe/metrics/evaluate.h"
+#include "lithe/metrics/tiled.h"
 #include "lithe/report/report.h"
 
 namespace lithe::cli {
@@ -25,7 +26,7 @@ struct EvalFlags {
   Invocation call{"eval"};
   PreprocessFlags preprocess;
   std::string data, against, inputs, outputs, backend = "engine", output;
-  std::int64_t batch = 32, shave = -1;
+  std::int64_t batch = 32, shave = -1, tile = 0;
 };
 
 /// A model and the way to run it.
@@ -54,6 +55,15 @@ Runner open_runner(const std::string& model, Graph graph, const std::string& bac
   return out;
 }
 
+/// Runs images tile by tile, or throws the reason why the model does not allow it.
+RunBatch in_tiles(const Runner& runner, const std::string& model, std::int64_t side) {
+  try {
+    return tiled(runner.graph, runner.run, find_tiling(runner.graph), side);
+  } catch (const Error& error) {
+    throw Error(error.kind(), fmt::format("--tile: {}: {}", model, error.what()));
+  }
+}
+
 /// The other model under the names of the first, so that models of other makers can be compared.
 RunBatch with_names_of(const Graph& graph, const Runner& other, const std::string& name) {
   const auto ours = graph.required_inputs(), theirs = other.graph.required_inputs();
@@ -78,12 +88,25 @@ json result_json(const Evaluation& e, const EvalFlags& flags, const std::vector<
            {"psnr_y", or_null(e.psnr_y)},
            {"ssim_y", or_null(e.ssim_y)},
            {"psnr_rgb", or_null(e.psnr_rgb)},
+           {"bicubic_psnr_y", or_null(e.bicubic_psnr_y)},
+           {"bicubic_ssim_y", or_null(e.bicubic_ssim_y)},
            {"n", e.n},
            {"throughput", e.throughput},
            {"backend", flags.backend},
            {"batch", e.batch},
            {"model_seconds", e.seconds},
            {"notes", notes}};
+  if (!e.images.empty()) {
+    json images = json::array();
+    for (const ImageScore& image : e.images)
+      images.push_back({{"name", image.name},
+                        {"psnr_y", or_null(image.psnr_y)},
+                        {"ssim_y", or_null(image.ssim_y)},
+                        {"psnr_rgb", or_null(image.psnr_rgb)},
+                        {"bicubic_psnr_y", or_null(image.bicubic_psnr_y)},
+                        {"bicubic_ssim_y", or_null(image.bicubic_ssim_y)}});
+    out["images"] = images;
+  }
   if (!flags.against.empty())
     out["against"] = {{"model", flags.against},
                       {"argmax_agreement", or_null(e.argmax_agreement)},
@@ -105,12 +128,44 @@ std::vector<Fact> facts_of(const Evaluation& e) {
   add("PSNR (Y)", e.psnr_y, 1, 2, " dB");
   add("SSIM (Y)", e.ssim_y, 1, 4, "");
   add("PSNR (RGB)", e.psnr_rgb, 1, 2, " dB");
+  add("PSNR (Y) of bicubic", e.bicubic_psnr_y, 1, 2, " dB");
+  add("SSIM (Y) of bicubic", e.bicubic_ssim_y, 1, 4, "");
   add("same class as the other model", e.argmax_agreement, 100, 2, " %");
   add("largest difference to the other model", e.max_abs, 1, 5, "");
   add("SQNR against the other model", e.sqnr_db, 1, 2, " dB");
   out.push_back({"samples", std::to_string(e.n)});
   out.push_back({"throughput", fmt::format("{:.1f} a second", e.throughput)});
   return out;
+}
+
+/// A row an image, and their means; the columns of bicubic only where images were enlarged.
+std::vector<std::vector<std::string>> image_rows(const Evaluation& e) {
+  const auto number = [](const std::optional<double>& value, int digits) {
+    return !value                  ? std::string("-")
+           : std::isfinite(*value) ? fmt::format("{:.{}f}", *value, digits)
+                                   : "exact";
+  };
+  std::vector<std::vector<std::string>> rows;
+  const auto add = [&](const std::string& name, const std::optional<double>& psnr,
+                       const std::optional<double>& ssim, const std::optional<double>& bicubic_psnr,
+                       const std::optional<double>& bicubic_ssim) {
+    rows.push_back({name, number(psnr, 2), number(ssim, 4)});
+    if (!e.images.front().bicubic_psnr_y) return;
+    rows.back().push_back(number(bicubic_psnr, 2));
+    rows.back().push_back(number(bicubic_ssim, 4));
+  };
+  for (const ImageScore& image : e.images)
+    add(std::filesystem::path(image.name).filename().string(), image.psnr_y, image.ssim_y,
+        image.bicubic_psnr_y, image.bicubic_ssim_y);
+  add("mean", e.psnr_y, e.ssim_y, e.bicubic_psnr_y, e.bicubic_ssim_y);
+  return rows;
+}
+
+std::vector<std::string> image_columns(const Evaluation& e) {
+  std::vector<std::string> columns{"image", "PSNR (Y)", "SSIM (Y)"};
+  if (e.images.front().bicubic_psnr_y)
+    columns.insert(columns.end(), {"bicubic PSNR (Y)", "bicubic SSIM (Y)"});
+  return columns;
 }
 
 /// Runs all rows of the arrays at once, as they stand.
@@ -141,6 +196,7 @@ void run_eval(EvalFlags& flags) {
   if (flags.data.empty() == flags.inputs.empty()) fail("eval needs either --data or --inputs");
   if (!flags.outputs.empty() && flags.inputs.empty()) fail("--outputs needs --inputs");
   if (!flags.against.empty() && flags.data.empty()) fail("--against needs --data");
+  if (flags.tile > 0 && flags.data.empty()) fail("--tile needs --data");
   call.check_outputs(false);
   if (!flags.outputs.empty()) require_writable(flags.outputs);
   const at::Device device = set_up_torch(call);
@@ -158,13 +214,18 @@ void run_eval(EvalFlags& flags) {
   std::vector<std::string> files;
   Evaluation result;
   if (data) {
-    RunBatch other;
-    if (!flags.against.empty())
-      other = with_names_of(
-          runner.graph,
-          open_runner(flags.against, read_onnx(flags.against), flags.backend, device, call.threads()),
-          flags.against);
-    result = evaluate(runner.graph, runner.run, data,
+    RunBatch other, run = runner.run;
+    if (flags.tile > 0) {
+      if (preprocess.layout != ImageLayout::Nchw) fail("--tile is for models of layout nchw");
+      run = in_tiles(runner, model, flags.tile);
+    }
+    if (!flags.against.empty()) {
+      Runner against =
+          open_runner(flags.against, read_onnx(flags.against), flags.backend, device, call.threads());
+      if (flags.tile > 0) against.run = in_tiles(against, flags.against, flags.tile);
+      other = with_names_of(runner.graph, against, flags.against);
+    }
+    result = evaluate(runner.graph, run, data,
                       {.batch = flags.batch,
                        .threads = call.threads(),
                        .limit = call.options.limit > 0 ? call.options.limit : -1,
@@ -189,10 +250,16 @@ void run_eval(EvalFlags& flags) {
     Table table{.title = "All numbers", .columns = {{"measure", false}, {"value"}}, .rows = {}, .note = ""};
     for (const Fact& fact : facts) table.rows.push_back({fact.name, fact.value});
     report.add(std::move(table));
+    if (!result.images.empty()) {
+      Table images{.title = "Images", .rows = image_rows(result)};
+      for (const std::string& name : image_columns(result)) images.columns.push_back({name, name != "image"});
+      report.add(std::move(images));
+    }
     for (const std::string& note : notes) report.add(Text{note});
     const auto written = write_report(report, call.envelope(object, files), call.options.report);
     files.insert(files.end(), written.begin(), written.end());
   }
+  if (!result.images.empty()) call.say("{}", format_table(image_columns(result), image_rows(result)));
   std::vector<std::vector<std::string>> rows;
   for (const Fact& fact : facts) rows.push_back({fact.name, fact.value});
   call.say("{}", format_table({"measure", "value"}, rows));
@@ -221,6 +288,10 @@ void add_eval(CLI::App& app) {
   verb->add_option("--shave", flags->shave,
                    "border in pixels that PSNR and SSIM leave out (default: the scale factor of the model)")
       ->check(in_range(0, 1024));
+  verb->add_option("--tile", flags->tile,
+                   "run images in tiles of so many pixels of the input, for bounded memory (0: whole)")
+      ->check(in_range(0, 1 << 16))
+      ->capture_default_str();
   add_preprocess_flags(*verb, flags->preprocess);
   verb->callback([flags] { run_eval(*flags); });
 }

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "cli/budget_report.h"
+#include "cli/dfsq_flags.h"
 #include "cli/json.h"
 #include "cli/reconstruct_report.h"
 #include "cli/verb.h"
@@ -31,6 +32,7 @@ json score_json(const Evaluation& score) {
   add("top5", score.top5);
   add("loss", score.loss);
   add("psnr_y", score.psnr_y);
+  add("bicubic_psnr_y", score.bicubic_psnr_y);
   add("ssim_y", score.ssim_y);
   add("argmax_agreement", score.argmax_agreement);
   add("sqnr_db", score.sqnr_db);
@@ -155,6 +157,7 @@ json result_json(const Quantized& quantized, const QuantizeSummary& summary) {
     result["nearest_sqnr_db"] = or_null(quantized.nearest_sqnr_db);
     result["reconstruction"] = reconstruction_json(*quantized.reconstruction);
   }
+  if (quantized.dfsq) result["dfsq"] = dfsq_json(*quantized.dfsq);
   if (quantized.precision) result["budget"] = budget_json(*quantized.precision, *summary.options.budget);
   if (!summary.sweep.empty()) result["sweep"] = std::move(sweep);
   return result;
@@ -194,6 +197,7 @@ std::string summary_table(const Quantized& quantized, const QuantizeSummary& sum
     add("top-5", &Evaluation::top5, 100, " %");
     add("loss", &Evaluation::loss, 1, "");
     add("PSNR (Y)", &Evaluation::psnr_y, 1, " dB");
+    add("PSNR (Y) of bicubic", &Evaluation::bicubic_psnr_y, 1, " dB");
     add("same class as float", &Evaluation::argmax_agreement, 100, " %");
     add("SQNR of the output", &Evaluation::sqnr_db, 1, " dB");
   }

@@ -100,6 +100,9 @@ bool is_bin(const fs::path& path) {
 }
 
 std::string guess_kind(const DataSpec& spec) {
+  if (std::any_of(spec.options.begin(), spec.options.end(),
+                  [](const auto& option) { return option.first == "scale"; }))
+    return "pairs";
   const fs::path path = spec.path;
   std::error_code ignored;
   if (fs::is_directory(path, ignored)) {

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "lithe/base/error.h"
+#include "lithe/data/bicubic.h"
 
 namespace lithe {
 namespace {
@@ -18,11 +19,12 @@ std::string shape_text(const at::Tensor& tensor) {
 
 /// Sums over all samples seen so far.
 struct Sums {
-  std::int64_t n = 0, labelled = 0, images = 0, rows = 0;
+  std::int64_t n = 0, labelled = 0, rows = 0;
   std::int64_t top1 = 0, top5 = 0;
-  double loss = 0, psnr_y = 0, ssim_y = 0, psnr_rgb = 0;
+  double loss = 0;
+  std::vector<ImageScore> images;
   double agreeing = 0, max_abs = 0, signal = 0, noise = 0;
-  bool compared = false, small_images = false;
+  bool compared = false;
 };
 
 /// [n, ...] with the rows from `count` on dropped, filled up with copies of the last to `wanted` rows.
@@ -33,18 +35,6 @@ at::Tensor with_rows(const at::Tensor& tensor, std::int64_t wanted) {
   std::vector<std::int64_t> shape = tensor.sizes().vec();
   shape[0] = wanted - have;
   return at::cat({tensor, tensor.narrow(0, have - 1, 1).expand(shape)});
-}
-
-/// Images [c, h, w] in the model's units back to 0..255, in RGB or gray.
-at::Tensor to_pixels(const at::Tensor& image, const Preprocess& preprocess) {
-  at::Tensor out = image.detach().to(at::kCPU, at::kDouble);
-  if (preprocess.layout == ImageLayout::Nhwc) out = out.permute({2, 0, 1});
-  std::vector<at::Tensor> planes;
-  for (std::int64_t c = 0; c < out.size(0); ++c)
-    planes.push_back((out[c] * preprocess.std_of(c) + preprocess.mean_of(c)) / preprocess.scale);
-  if (preprocess.colour == ColourOrder::Bgr) std::reverse(planes.begin(), planes.end());
-  // Pictures are compared as they would be saved.
-  return at::stack(planes).clamp(0, 255).round();
 }
 
 void score_labels(const at::Tensor& scores, const at::Tensor& labels, bool probabilities, Sums& sums) {
@@ -61,24 +51,52 @@ std::int64_t scale_factor(const Feeds& feeds, const at::Tensor& images, ImageLay
   return input.dim() == 4 && input.size(axis) > 0 ? images.size(axis) / input.size(axis) : 1;
 }
 
-void score_images(const at::Tensor& images, const at::Tensor& targets, const EvaluateOptions& options,
-                  std::int64_t border, Sums& sums) {
+struct Planes {
+  double psnr_y = 0, psnr_rgb = 0;
+  std::optional<double> ssim_y;
+};
+
+/// Scores a picture of 0..255 against another, without a border.
+Planes score_picture(const at::Tensor& whole, const at::Tensor& whole_target, std::int64_t border,
+                     const std::string& name) {
+  if (whole.size(1) <= 2 * border || whole.size(2) <= 2 * border)
+    fail(
+        "{}: {}x{} pixels are too few to leave out a border of {}; give a smaller --shave, or larger "
+        "pictures",
+        name, whole.size(1), whole.size(2), border);
+  const at::Tensor image = shave(whole, border), target = shave(whole_target, border);
+  const bool colour = image.size(0) == 3;
+  const at::Tensor image_y = colour ? luma_bt601(image) : image[0];
+  const at::Tensor target_y = colour ? luma_bt601(target) : target[0];
+  Planes planes{.psnr_y = psnr(image_y, target_y), .psnr_rgb = psnr(image, target)};
+  if (image_y.size(0) >= 11 && image_y.size(1) >= 11) planes.ssim_y = ssim(image_y, target_y);
+  return planes;
+}
+
+/// `inputs`: what the images were made from, if these are pictures too.
+void score_images(const at::Tensor& images, const Batch& batch, const at::Tensor& inputs,
+                  const EvaluateOptions& options, std::int64_t border, Sums& sums) {
+  const at::Tensor& targets = batch.targets;
   if (images.sizes() != targets.sizes())
-    fail("the model gives images {}, the targets are {}; is the scale of the pairs that of the model?",
-         shape_text(images), shape_text(targets));
+    fail("{}: the model gives images {}, the targets are {}; is the scale of the pairs that of the model?",
+         batch.names.front(), shape_text(images), shape_text(targets));
   for (std::int64_t i = 0; i < images.size(0); ++i) {
-    const at::Tensor image = shave(to_pixels(images[i], options.preprocess), border);
-    const at::Tensor target = shave(to_pixels(targets[i], options.preprocess), border);
-    const bool colour = image.size(0) == 3;
-    const at::Tensor image_y = colour ? luma_bt601(image) : image[0];
-    const at::Tensor target_y = colour ? luma_bt601(target) : target[0];
-    sums.psnr_rgb += psnr(image, target);
-    sums.psnr_y += psnr(image_y, target_y);
-    if (image_y.size(0) < 11 || image_y.size(1) < 11)
-      sums.small_images = true;
-    else
-      sums.ssim_y += ssim(image_y, target_y);
-    ++sums.images;
+    const at::Tensor target = to_pixels(targets[i], options.preprocess);
+    ImageScore score{.name = batch.names.at(static_cast<std::size_t>(i))};
+    const Planes planes = score_picture(to_pixels(images[i], options.preprocess), target, border, score.name);
+    score.psnr_y = planes.psnr_y;
+    score.psnr_rgb = planes.psnr_rgb;
+    score.ssim_y = planes.ssim_y;
+    if (inputs.defined()) {
+      const at::Tensor input = to_pixels(inputs[i], options.preprocess);
+      if (input.size(0) == target.size(0) && input.size(1) < target.size(1)) {
+        const at::Tensor enlarged = resize_picture(input, target.size(1), target.size(2)).to(at::kDouble);
+        const Planes bicubic = score_picture(enlarged, target, border, score.name);
+        score.bicubic_psnr_y = bicubic.psnr_y;
+        score.bicubic_ssim_y = bicubic.ssim_y;
+      }
+    }
+    sums.images.push_back(std::move(score));
   }
 }
 
@@ -107,11 +125,22 @@ void means(const Sums& sums, Evaluation& out) {
     out.top5 = share(sums.top5, sums.labelled);
     out.loss = share(sums.loss, sums.labelled);
   }
-  if (sums.images > 0) {
-    out.psnr_y = share(sums.psnr_y, sums.images);
-    out.psnr_rgb = share(sums.psnr_rgb, sums.images);
-    if (!sums.small_images) out.ssim_y = share(sums.ssim_y, sums.images);
-  }
+  const auto mean_of = [&](auto&& number) {
+    double sum = 0;
+    for (const ImageScore& score : sums.images) {
+      const std::optional<double> one = number(score);
+      if (!one) return std::optional<double>();
+      sum += *one;
+    }
+    return sums.images.empty() ? std::optional<double>()
+                               : share(sum, static_cast<std::int64_t>(sums.images.size()));
+  };
+  out.psnr_y = mean_of([](const ImageScore& s) { return std::optional(s.psnr_y); });
+  out.psnr_rgb = mean_of([](const ImageScore& s) { return std::optional(s.psnr_rgb); });
+  out.ssim_y = mean_of([](const ImageScore& s) { return s.ssim_y; });
+  out.bicubic_psnr_y = mean_of([](const ImageScore& s) { return s.bicubic_psnr_y; });
+  out.bicubic_ssim_y = mean_of([](const ImageScore& s) { return s.bicubic_ssim_y; });
+  out.images = sums.images;
   if (sums.compared) {
     if (sums.rows > 0) out.argmax_agreement = share(sums.agreeing, sums.rows);
     out.max_abs = sums.max_abs;
@@ -175,6 +204,17 @@ Outcome run_batch(const RunBatch& run, const RunBatch& against, const Feeds& fee
 
 }  // namespace
 
+at::Tensor to_pixels(const at::Tensor& image, const Preprocess& preprocess) {
+  at::Tensor out = image.detach().to(at::kCPU, at::kDouble);
+  if (preprocess.layout == ImageLayout::Nhwc) out = out.permute({2, 0, 1});
+  std::vector<at::Tensor> planes;
+  for (std::int64_t c = 0; c < out.size(0); ++c)
+    planes.push_back((out[c] * preprocess.std_of(c) + preprocess.mean_of(c)) / preprocess.scale);
+  if (preprocess.colour == ColourOrder::Bgr) std::reverse(planes.begin(), planes.end());
+  // Pictures are compared as they would be saved.
+  return at::stack(planes).clamp(0, 255).round();
+}
+
 bool is_probability(const Graph& graph, const std::string& output) {
   for (const Node& node : graph.nodes)
     if (node.is("Softmax") && node.output(0) == output) return true;
@@ -225,7 +265,9 @@ Evaluation evaluate(const Graph& graph, const RunBatch& run, const DatasetPtr& a
     if (batch.targets.defined() && value.dim() == 4) {
       const std::int64_t scale = scale_factor(feeds, value, options.preprocess.layout);
       const std::int64_t border = options.shave >= 0 ? options.shave : scale > 1 ? scale : 0;
-      score_images(value, batch.targets, options, border, sums);
+      const at::Tensor& fed = feeds.begin()->second;
+      const at::Tensor inputs = feeds.size() == 1 && fed.dim() == 4 ? fed.narrow(0, 0, n) : at::Tensor();
+      score_images(value, batch, inputs, options, border, sums);
     }
     if (against) {
       refuse_nan(outcome.other, fmt::format("the output '{}' of the model compared with", output), batch);

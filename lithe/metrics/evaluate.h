@@ -5,6 +5,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "lithe/base/progress.h"
 #include "lithe/data/loader.h"
@@ -28,6 +29,15 @@ struct EvaluateOptions {
   Progress* progress = nullptr;
 };
 
+/// What one image of an image-to-image model scored.
+struct ImageScore {
+  std::string name;
+  double psnr_y = 0, psnr_rgb = 0;
+  std::optional<double> ssim_y;  // nothing for images smaller than its window
+  std::optional<double> bicubic_psnr_y,
+      bicubic_ssim_y;  // of the input enlarged as papers do, where it is smaller
+};
+
 /// Absent numbers do not apply: no labels, no target images, nothing to compare with.
 struct Evaluation {
   std::int64_t n = 0;                              // samples
@@ -35,6 +45,8 @@ struct Evaluation {
   std::optional<double> top1, top5;                // shares, 0..1
   std::optional<double> loss;                      // mean cross-entropy
   std::optional<double> psnr_y, ssim_y, psnr_rgb;  // means over images
+  std::optional<double> bicubic_psnr_y, bicubic_ssim_y;
+  std::vector<ImageScore> images;  // in the order of the data
   // Against the other model:
   std::optional<double> argmax_agreement, max_abs, sqnr_db;
   double seconds = 0;     // inside the model
@@ -52,6 +64,10 @@ Evaluation evaluate(const Graph& graph, const RunBatch& run, const DatasetPtr& d
 
 /// The same through the engine.
 Evaluation evaluate(Executor& executor, const DatasetPtr& dataset, const EvaluateOptions& options = {});
+
+/// An image [c, h, w] (or [h, w, c]) in the model's units as it would be saved: RGB or gray, clipped to
+/// 0..255 and rounded; [c, h, w] in float64.
+at::Tensor to_pixels(const at::Tensor& image, const Preprocess& preprocess);
 
 /// Whether the value is made by Softmax, so that cross-entropy must not apply it again.
 bool is_probability(const Graph& graph, const std::string& output);

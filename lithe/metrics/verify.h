@@ -30,7 +30,7 @@ struct OutputComparison {
   bool pass = false;
 };
 
-/// How the integer codes compare that QuantizeLinear nodes make.
+/// How the integer codes compare that QuantizeLinear nodes make, and the points of SubsetQuantize nodes.
 struct CodeComparison {
   std::int64_t values = 0, codes = 0, differing = 0;
   std::int64_t largest_step = 0;

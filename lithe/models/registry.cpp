@@ -52,7 +52,8 @@ const std::vector<NetworkInfo>& networks() {
       {"resnet50", "ResNet-50", true, true},
       {"mobilenet_v2", "MobileNetV2; up to 64 pixels with the strides for small images", true, true},
       {"vit_small", "vision transformer: 64 patches and a class token, width 128, 6 blocks", true, false},
-      {"edsr", "EDSR baseline for super-resolution, 64 channels, 16 blocks", false, false}};
+      {"edsr", "EDSR baseline for super-resolution, 64 channels, 16 blocks", false, false},
+      {"edsr_small", "EDSR of 32 channels and 6 blocks, 0.16 M parameters", false, false}};
   return table;
 }
 
@@ -98,8 +99,12 @@ Graph build_network(std::string_view name, const NetworkOptions& o) {
                       .classes = o.classes,
                       .layer_norm_operator = true,
                       .seed = o.seed});
-  return with_free_size(build_edsr({.scale = o.scale, .image_channels = o.image_channels, .seed = o.seed}),
-                        o.scale);
+  SuperResolutionOptions options{.scale = o.scale, .image_channels = o.image_channels, .seed = o.seed};
+  if (name == "edsr_small") {
+    options.channels = 32;
+    options.blocks = 6;
+  }
+  return with_free_size(build_edsr(options), o.scale);
 }
 
 }  // namespace lithe

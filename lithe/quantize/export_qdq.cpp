@@ -70,11 +70,20 @@ struct Container {
 };
 
 Container container_of(const QuantizedWeight& weight, std::int64_t opset, bool nibbles) {
-  if (!is_nibble(weight.bits, opset, nibbles)) return {};
-  const at::Tensor numbers =
-      weight.codes - along_axis(weight.quantizer.zero_point, weight.quantizer.axis, weight.codes.dim());
-  if (numbers.min().item<float>() >= -8 && numbers.max().item<float>() <= 7) return {DType::Int4, false};
-  return {DType::UInt4, true};
+  const at::Tensor& zero = weight.quantizer.zero_point;
+  const at::Tensor numbers = weight.codes - along_axis(zero, weight.quantizer.axis, weight.codes.dim());
+  const auto fit = [](const at::Tensor& values, DType dtype) {
+    const Limits limits = limits_of(dtype);
+    return values.min().item<float>() >= static_cast<float>(limits.low) &&
+           values.max().item<float>() <= static_cast<float>(limits.high);
+  };
+  if (is_nibble(weight.bits, opset, nibbles)) {
+    if (fit(numbers, DType::Int4)) return {DType::Int4, false};
+    if (fit(zero, DType::UInt4)) return {DType::UInt4, true};
+  }
+  if (fit(numbers, DType::Int8)) return {};
+  if (fit(zero, DType::UInt8)) return {DType::UInt8, true};
+  return {DType::Float32, false};
 }
 
 class Exporter {
@@ -195,6 +204,11 @@ class Exporter {
     if (const auto found = weights_.find(key); found != weights_.end()) return found->second;
     const Container container = container_of(weight, graph_.opset(), options_.nibbles);
     const Quantizer& quantizer = weight.quantizer;
+    if (container.dtype == DType::Float32)  // a zero-point far from all codes, where no weight is near 0
+      return weights_
+          .emplace(key, constant(weight.constant + "_rounded",
+                                 to_tensor_data(decode(quantizer, weight.codes).contiguous())))
+          .first->second;
     const at::Tensor zero =
         container.zero_points ? quantizer.zero_point : at::zeros_like(quantizer.zero_point);
     const at::Tensor numbers =

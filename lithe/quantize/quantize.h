@@ -17,6 +17,7 @@
 #include "lithe/base/progress.h"
 #include "lithe/data/dataset.h"
 #include "lithe/graph/graph.h"
+#include "lithe/quantize/dfsq/dfsq.h"
 #include "lithe/quantize/layers.h"
 #include "lithe/quantize/mixed_precision.h"
 #include "lithe/quantize/placement.h"
@@ -68,6 +69,8 @@ struct QuantizeOptions {
   std::int64_t bias_samples = 128;
   /// Learns roundings and scales from where the ranges leave them.
   std::optional<ReconstructOptions> reconstruct;
+  /// Rounds activations to points of a universal set instead, in the layers that dfsq/choose_layers.h finds.
+  std::optional<DfsqOptions> dfsq = {};
 
   std::int64_t batch = 32;           // of calibration, where the model leaves it free
   int threads = 2;                   // that decode
@@ -102,6 +105,8 @@ struct Quantized {
   std::optional<double> output_sqnr_db;   // of the first graph output, on the calibration data
   std::optional<double> minmax_sqnr_db;   // the same with min-max ranges, where another method was asked for
   std::optional<double> nearest_sqnr_db;  // the same before anything was learnt
+  std::optional<Graph> minmax_graph;      // what `minmax_sqnr_db` is of
+  std::optional<DfsqReport> dfsq;         // where it was asked for
   std::optional<Reconstruction> reconstruction;  // where it was asked for
   std::optional<MixedPrecision> precision;       // likewise: what the budget was spent on
   Profile profile = Profile::Exact;

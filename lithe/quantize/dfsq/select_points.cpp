@@ -182,6 +182,28 @@ PointSelection select_points_exactly(const SubsetHistogram& data, int count,
   return selection;
 }
 
+PointSelection select_uniform_points(const SubsetHistogram& data, int count) {
+  if (count < 2 || count > 256) fail("{} points cannot be spread evenly; 2 to 256 can", count);
+  std::size_t first = 0, last = static_cast<std::size_t>(SubsetHistogram::kBins) - 1;
+  while (first < last && data.counts()[first] == 0) ++first;
+  while (last > first && data.counts()[last] == 0) --last;
+  // The ends of the outermost bins, with 0 between.
+  const double low = std::min(static_cast<double>(first) / 2 - 1024, 0.0);
+  const double high = std::max(std::min(static_cast<double>(last + 1) / 2 - 1024, 1024.0), 0.0);
+  PointSelection best{.loss = std::numeric_limits<double>::infinity()};
+  for (int step = 0; step <= 40; ++step) {
+    const double factor = 1 - 0.02 * step;
+    std::vector<std::int16_t> points;
+    for (int i = 0; i < count; ++i)
+      points.push_back(
+          static_cast<std::int16_t>(std::lround(factor * (low + (high - low) * i / (count - 1)))));
+    const double loss = subset_loss(data, points);
+    if (loss < best.loss) best = {.points = std::move(points), .loss = loss};
+  }
+  best.distinct = count_distinct(best.points);
+  return best;
+}
+
 SortedValues::SortedValues(std::vector<float> values)
     : values_(std::move(values)), sums_(values_.size() + 1) {
   std::sort(values_.begin(), values_.end());

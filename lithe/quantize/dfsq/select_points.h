@@ -61,6 +61,11 @@ double subset_loss(const SubsetHistogram& data, std::span<const std::int16_t> po
 PointSelection select_points_exactly(const SubsetHistogram& data, int count,
                                      std::span<const std::int16_t> candidates = {}, bool exhaustive = false);
 
+/// `count` evenly spread points, each rounded to 1/1024 (not to the universal set), between the least and the
+/// largest value times the factors 1, 0.98, ..., 0.2 of least loss, the same for both ends: a uniform
+/// quantiser with a range by squared error.
+PointSelection select_uniform_points(const SubsetHistogram& data, int count);
+
 /// Values in ascending order with running sums, so that a round of K-means costs K log n.
 class SortedValues {
  public:

@@ -75,13 +75,17 @@ class Simulator {
     result_.drops[index] = graph.add_constant(
         value + "/drop", TensorData::from<std::int64_t>({2}, std::vector<std::int64_t>{0, 65536}));
     Node node{.name = name, .op_type = "FakeQuantize", .domain = kLitheDomain};
-    node.inputs = {value, result_.scales[index],
-                   graph.add_constant(value + "/zero", to_tensor_data(quantizer.zero_point.reshape({}))),
-                   result_.drops[index]};
-    node.outputs = {name};
-    node.attributes["low"] = quantizer.codes.low;
-    node.attributes["high"] = quantizer.codes.high;
-    if (composed_) node.attributes["composed"] = std::int64_t{1};
+    if (const auto& subset = plan_.activations[index].subset) {
+      node = subset_node(graph, *subset, name, value, name, true, result_.drops[index]);
+    } else {
+      node.inputs = {value, result_.scales[index],
+                     graph.add_constant(value + "/zero", to_tensor_data(quantizer.zero_point.reshape({}))),
+                     result_.drops[index]};
+      node.outputs = {name};
+      node.attributes["low"] = quantizer.codes.low;
+      node.attributes["high"] = quantizer.codes.high;
+      if (composed_) node.attributes["composed"] = std::int64_t{1};
+    }
     result_.quantizers[index] = static_cast<int>(graph.nodes.size());
     graph.nodes.push_back(std::move(node));
     quantized_.emplace(value, name);

@@ -246,6 +246,17 @@ TEST(ExactPoints, IsNeverWorseThanKMeans) {
   }
 }
 
+TEST(UniformPoints, AreEvenAndWorse) {
+  for (std::uint64_t seed = 0; seed < 4; ++seed) {
+    const SubsetHistogram data = histogram_of(random_values(3000, seed));
+    const PointSelection even = select_uniform_points(data, 16);
+    ASSERT_EQ(even.points.size(), 16u);
+    const double step = (even.points.back() - even.points.front()) / 15.0;
+    for (std::size_t i = 1; i < 16; ++i) EXPECT_NEAR(even.points[i] - even.points[i - 1], step, 1.01);
+    EXPECT_GT(even.loss, select_points_exactly(data, 16).loss);
+  }
+}
+
 TEST(KMeans, SeedsDecideAndRepeat) {
   const SortedValues values(random_values(3000, 2));
   const PointSelection a = select_points_by_kmeans(values, 16, 1), b = select_points_by_kmeans(values, 16, 1),

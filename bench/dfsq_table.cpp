@@ -1,0 +1,379 @@
+// DFSQ beside uniform quantisers on super-resolution networks, over bits and calibration seeds.
+//   dfsq_table [--tier smoke|small|paper] [--data-root DIR] [--model FILE] [--scale N] [--value-range 1|255]
+//              [--results FILE] [--shard I/N] [--seeds N] [--bits 8,6,4,3,2] [--methods a,b] [--sets
+//              Set5,Set14]
+//              [--steps N] [--patches N]
+// Every finished run is one JSON line appended to FILE (default dfsq_<tier>.jsonl); a run that is there is
+// not done again, so that the bench can be stopped and started at will, and several processes with different
+// --shard can share the work. Tables and checks come from the file.
+//
+// DIR (default: the environment variable LITHE_DATA) holds sr/<set>/x<scale> with pairs of pictures,
+// models/imdn_x2.onnx (the network unless --model names another) and imagenet/*.jpg. Networks are calibrated
+// on random 48x48 patches of the latter, shrunk by the scale; "held-out" is 20 more of these pictures, which
+// decides between variants: the sets are only reported. A seed (1005, 1006, ...) chooses the patches, and
+// where K-means begins.
+//
+// All methods quantise the layers that DFSQ chooses, weights and inputs to the same bits; others stay in
+// float.
+//   minmax, percentile (99.9), mse: one uniform scale an input by that range, weights likewise
+//   channel: one uniform range of least squared error a channel of the input, folded into weights
+//   published: DFSQ as published (dynamic statistics, K-means, weights by min-max)
+//   dynamic, static: exact points, weights by mse
+//   learnt: static, then roundings learnt block by block
+// PSNR and SSIM on luma, a border of the scale left out, outputs rounded to 8 bits.
+#include <ATen/Parallel.h>
+#include <fmt/format.h>
+#include <malloc.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <ctime>
+#include <filesystem>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "bench/run_file.h"
+#include "bench/statistics.h"
+#include "lithe/base/error.h"
+#include "lithe/base/file.h"
+#include "lithe/base/hash.h"
+#include "lithe/data/patches.h"
+#include "lithe/engine/executor.h"
+#include "lithe/graph/onnx.h"
+#include "lithe/metrics/evaluate.h"
+#include "lithe/quantize/dfsq/quantize_dfsq.h"
+
+namespace {
+
+using namespace lithe;
+using bench::BySeed;
+using bench::moments;
+using bench::Moments;
+using bench::RunFile;
+using nlohmann::json;
+namespace fs = std::filesystem;
+
+constexpr int kFirstSeed = 1005;
+constexpr std::int64_t kPatch = 48, kHeldOut = 20;
+const std::vector<std::string> kMethods{"minmax",    "percentile", "mse",    "channel",
+                                        "published", "dynamic",    "static", "learnt"};
+
+struct Tier {
+  int seeds = 1;
+  std::vector<int> bits;
+  std::vector<std::string> methods;
+  std::vector<std::string> sets;
+  std::int64_t patches = 32, steps = 250, learn_patches = 128;
+};
+
+const Tier kSmoke{1, {4}, {"minmax", "mse", "published", "static"}, {"Set5"}, 8, 50, 32};
+const Tier kSmall{3, {8, 6, 4, 3, 2}, kMethods, {"Set5", "held-out"}, 32, 250, 128};
+const Tier kPaper{3, {8, 6, 4, 3, 2}, kMethods, {"Set5", "Set14", "held-out"}, 32, 5000, 512};
+
+double processor_seconds() {
+  return static_cast<double>(std::clock()) / CLOCKS_PER_SEC;
+}
+
+struct Subject {
+  std::string name;
+  std::uint64_t hash = 0;
+  std::int64_t scale = 2;
+  Graph graph;
+  Preprocess preprocess;
+  DatasetPtr pool;
+  std::map<std::string, DatasetPtr> sets;
+};
+
+struct Run {
+  int bits;
+  std::string method;
+  int seed;
+
+  std::string key(const Subject& subject, const Tier& tier, const std::string& set) const {
+    const std::string schedule =
+        method == "learnt" ? fmt::format("{} steps, {} patches", tier.steps, tier.learn_patches) : "ranges";
+    return fmt::format("{} {:016x}|{}|{} patches|{}|{} bits|{}|seed {}", subject.name, subject.hash, set,
+                       tier.patches, schedule, bits, method, seed);
+  }
+};
+
+Evaluation score(const Graph& graph, const Subject& subject, const std::string& set) {
+  const at::NoGradGuard no_grad;
+  Executor executor(graph);
+  return evaluate(executor, subject.sets.at(set),
+                  {.batch = 1, .threads = 1, .preprocess = subject.preprocess});
+}
+
+Quantized quantized_by(const Subject& subject, const Tier& tier, const Run& run) {
+  const auto seed = static_cast<std::uint64_t>(run.seed);
+  const bool learns = run.method == "learnt";
+  const DatasetPtr calibration =
+      random_patches(subject.pool, kPatch, learns ? tier.learn_patches : tier.patches, seed);
+  QuantizeOptions options{.weight_bits = run.bits, .activation_bits = run.bits};
+  options.dfsq = DfsqOptions{.seed = seed};
+  options.batch = 8;
+  options.threads = 1;
+  options.report_samples = 0;
+  Progress silent;
+  if (run.method == "minmax" || run.method == "percentile" || run.method == "mse") {
+    const QuantizationPlan plan = plan_dfsq(subject.graph, options);
+    options = uniform_counterpart(options, plan.layers,
+                                  run.method == "minmax"       ? QuantizeMethod::MinMax
+                                  : run.method == "percentile" ? QuantizeMethod::Percentile
+                                                               : QuantizeMethod::Mse);
+    options.percentile = 99.9;
+  } else if (run.method == "channel") {
+    options.dfsq->points = PointMethod::Uniform;
+  } else if (run.method == "published") {
+    options.dfsq->statistics = SubsetStatistics::Dynamic;
+    options.dfsq->points = PointMethod::KMeans;
+    options.dfsq->weights = SubsetWeights::MinMax;
+  } else if (run.method == "dynamic") {
+    options.dfsq->statistics = SubsetStatistics::Dynamic;
+  } else if (learns) {
+    options.reconstruct = reconstruct_options(ReconstructMethod::Brecq, Effort::Fast);
+    set_steps(*options.reconstruct, tier.steps);
+    options.reconstruct->seed = seed;
+    options.reconstruct->batch = 8;
+  }
+  return quantize(subject.graph, calibration, options, silent);
+}
+
+void run_one(RunFile& results, const Subject& subject, const Tier& tier, const Run& run) {
+  std::vector<std::string> open;
+  for (const std::string& set : tier.sets)
+    if (!results.find(run.key(subject, tier, set))) open.push_back(set);
+  if (open.empty()) return;
+  const double start = processor_seconds();
+  const Quantized quantized = quantized_by(subject, tier, run);
+  const double seconds = processor_seconds() - start;
+  for (const std::string& set : open) {
+    const double begun = processor_seconds();
+    const Evaluation result = score(quantized.graph, subject, set);
+    results.add({{"key", run.key(subject, tier, set)},
+                 {"network", subject.name},
+                 {"set", set},
+                 {"bits", run.bits},
+                 {"method", run.method},
+                 {"seed", run.seed},
+                 {"psnr", *result.psnr_y},
+                 {"ssim", result.ssim_y.value_or(0)},
+                 {"seconds", seconds},
+                 {"spent", processor_seconds() - begun + seconds / static_cast<double>(open.size())}});
+    fmt::print("  {} bits {:<11}seed {}  {:<9}{:7.3f} dB  {:6.1f} s to quantise\n", run.bits, run.method,
+               run.seed, set, *result.psnr_y, seconds);
+    std::fflush(stdout);
+  }
+}
+
+class Table {
+ public:
+  Table(const RunFile& results, const Subject& subject, const Tier& tier)
+      : results_(results), subject_(subject), tier_(tier) {}
+
+  BySeed numbers(int bits, const std::string& method, const std::string& set,
+                 const char* field = "psnr") const {
+    BySeed found;
+    for (int seed = kFirstSeed; seed < kFirstSeed + tier_.seeds; ++seed)
+      if (const json* line = results_.find(Run{bits, method, seed}.key(subject_, tier_, set)))
+        found[seed] = line->at(field);
+    return found;
+  }
+
+  void print() const {
+    double spent = 0;
+    for (const std::string& set : tier_.sets) {
+      const Evaluation plain = score(subject_.graph, subject_, set);
+      fmt::print("\n{}, {}: float {:.3f} dB, bicubic {:.3f} dB; {} patches of {}x{}, seeds {}..{}\n",
+                 subject_.name, set, *plain.psnr_y, plain.bicubic_psnr_y.value_or(0), tier_.patches, kPatch,
+                 kPatch, kFirstSeed, kFirstSeed + tier_.seeds - 1);
+      fmt::print("{:<12}", "PSNR, dB");
+      for (const int bits : tier_.bits) fmt::print("{:>18}", fmt::format("W{}A{}", bits, bits));
+      fmt::print("\n");
+      for (const std::string& method : tier_.methods) {
+        fmt::print("{:<12}", method);
+        for (const int bits : tier_.bits) {
+          const Moments m = moments(bench::values_of(numbers(bits, method, set)));
+          fmt::print("{:>18}", m.n == 0   ? "-"
+                               : m.n == 1 ? fmt::format("{:.3f}", m.mean)
+                                          : fmt::format("{:.3f} ± {:.3f}", m.mean, m.deviation));
+          for (const double one : bench::values_of(numbers(bits, method, set, "spent"))) spent += one;
+        }
+        fmt::print("\n");
+      }
+    }
+    fmt::print("± is the deviation over seeds; all of it took {:.0f} minutes of one core\n", spent / 60);
+  }
+
+  /// Orderings at few bits; false if one does not hold.
+  bool check() const {
+    bool good = true;
+    const std::string& set = tier_.sets.front();
+    fmt::print("\norderings of means on {}, dB\n", set);
+    for (const int bits : tier_.bits)
+      for (const auto& [better, base, required] :
+           {std::tuple{"mse", "minmax", true}, std::tuple{"channel", "mse", false},
+            std::tuple{"static", "mse", true}, std::tuple{"static", "channel", true},
+            std::tuple{"published", "mse", true}, std::tuple{"static", "published", false},
+            std::tuple{"static", "dynamic", false}, std::tuple{"learnt", "static", false}}) {
+        const Moments m = moments(bench::paired(numbers(bits, better, set), numbers(bits, base, set)));
+        if (m.n == 0) continue;
+        const bool judged = required && (bits == 3 || bits == 4);
+        const bool holds = m.mean > 0;
+        fmt::print("  {} bits {:>10} - {:<10}{:+8.3f}{}  {}\n", bits, better, base, m.mean,
+                   m.n > 1 ? fmt::format(" ± {:.3f}", m.interval()) : "",
+                   !judged ? "reported"
+                   : holds ? "holds"
+                           : "BROKEN");
+        good = good && (!judged || holds);
+      }
+    return good;
+  }
+
+ private:
+  const RunFile& results_;
+  const Subject& subject_;
+  const Tier& tier_;
+};
+
+std::vector<std::string> split(const std::string& text) {
+  std::vector<std::string> parts;
+  std::stringstream stream(text);
+  for (std::string part; std::getline(stream, part, ',');) parts.push_back(part);
+  return parts;
+}
+
+struct Arguments {
+  Tier tier = kSmoke;
+  std::string results, data_root, model;
+  std::int64_t scale = 2;
+  double value_range = 1;
+  int shard = 0, shards = 1;
+};
+
+Arguments parse(int argc, char** argv) {
+  Arguments a;
+  std::string tier = "smoke";
+  if (const char* root = std::getenv("LITHE_DATA")) a.data_root = root;
+  std::map<std::string, std::string> given;
+  for (int i = 1; i + 1 < argc; i += 2) given[argv[i]] = argv[i + 1];
+  const auto take = [&](const char* flag, auto&& use) {
+    if (const auto found = given.find(flag); found != given.end()) {
+      use(found->second);
+      given.erase(found);
+    }
+  };
+  const auto count = [](const char* flag, const std::string& value) {
+    char* end = nullptr;
+    const long number = std::strtol(value.c_str(), &end, 10);
+    if (*end != '\0' || number < 1) fail("{} {}: give a number of at least 1", flag, value);
+    return number;
+  };
+  take("--tier", [&](const std::string& value) {
+    if (value != "smoke" && value != "small" && value != "paper")
+      fail("--tier {}: give smoke, small or paper", value);
+    tier = value;
+    a.tier = tier == "small" ? kSmall : tier == "paper" ? kPaper : kSmoke;
+  });
+  take("--data-root", [&](const std::string& value) { a.data_root = value; });
+  take("--model", [&](const std::string& value) { a.model = value; });
+  take("--results", [&](const std::string& value) { a.results = value; });
+  take("--scale", [&](const std::string& value) { a.scale = count("--scale", value); });
+  take("--value-range",
+       [&](const std::string& value) { a.value_range = static_cast<double>(count("--value-range", value)); });
+  take("--seeds",
+       [&](const std::string& value) { a.tier.seeds = static_cast<int>(count("--seeds", value)); });
+  take("--steps", [&](const std::string& value) { a.tier.steps = count("--steps", value); });
+  take("--patches", [&](const std::string& value) { a.tier.patches = count("--patches", value); });
+  take("--methods", [&](const std::string& value) { a.tier.methods = split(value); });
+  take("--sets", [&](const std::string& value) { a.tier.sets = split(value); });
+  take("--bits", [&](const std::string& value) {
+    a.tier.bits.clear();
+    for (const std::string& one : split(value)) a.tier.bits.push_back(static_cast<int>(count("--bits", one)));
+  });
+  take("--shard", [&](const std::string& value) {
+    if (std::sscanf(value.c_str(), "%d/%d", &a.shard, &a.shards) != 2 || a.shards < 1 || a.shard < 0 ||
+        a.shard >= a.shards)
+      fail("--shard {}: write I/N with I from 0 to N-1", value);
+  });
+  if (!given.empty() || argc % 2 == 0)
+    fail("unknown or incomplete flag {}", given.empty() ? argv[argc - 1] : given.begin()->first);
+  if (a.results.empty()) a.results = "dfsq_" + tier + ".jsonl";
+  for (const std::string& method : a.tier.methods)
+    if (std::find(kMethods.begin(), kMethods.end(), method) == kMethods.end())
+      fail("--methods: no method '{}'", method);
+  return a;
+}
+
+Subject open_subject(const Arguments& arguments, const fs::path& file) {
+  Subject subject{.name = file.stem().string(), .scale = arguments.scale};
+  subject.hash = fnv1a(MappedFile(file).bytes());
+  subject.graph = read_onnx(file);
+  subject.preprocess = preprocess_for(file, subject.graph);
+  if (arguments.value_range != 1) subject.preprocess.scale = arguments.value_range / 255;
+  const std::string pictures = fmt::format(
+      "pairs:{},scale={}", (fs::path(arguments.data_root) / "imagenet").string(), arguments.scale);
+  const DatasetPtr all = open_dataset(pictures, subject.preprocess);
+  std::vector<std::int64_t> pool, held_out;
+  for (std::int64_t i = 0; i < all->size(); ++i) {
+    const bool apart = i % 5 == 0;
+    if (apart && static_cast<std::int64_t>(held_out.size()) < kHeldOut) held_out.push_back(i);
+    if (!apart) pool.push_back(i);
+  }
+  subject.pool = subset(all, pool);
+  for (const std::string& set : arguments.tier.sets)
+    subject.sets[set] =
+        set == "held-out"
+            ? subset(all, held_out)
+            : open_dataset(
+                  (fs::path(arguments.data_root) / "sr" / set / fmt::format("x{}", arguments.scale)).string(),
+                  subject.preprocess);
+  return subject;
+}
+
+int run(int argc, char** argv) {
+  const Arguments arguments = parse(argc, argv);
+  const Tier& tier = arguments.tier;
+  at::set_num_threads(1);
+  const fs::path root = arguments.data_root;
+  const fs::path model = arguments.model.empty() ? root / "models/imdn_x2.onnx" : fs::path(arguments.model);
+  for (const fs::path& file : {model, root / "imagenet", root / "sr"})
+    if (root.empty() || !fs::exists(file)) {
+      fmt::print("skipped: no {} (give --data-root or LITHE_DATA)\n", file.string());
+      return 0;
+    }
+  const Subject subject = open_subject(arguments, model);
+  RunFile results(arguments.results, {"psnr", "seconds", "spent"});
+  int cell = 0;
+  for (int seed = kFirstSeed; seed < kFirstSeed + tier.seeds; ++seed)
+    for (const int bits : tier.bits)
+      for (const std::string& method : tier.methods)
+        if (cell++ % arguments.shards == arguments.shard)
+          run_one(results, subject, tier, {bits, method, seed});
+  if (arguments.shards > 1) {
+    fmt::print("shard {} of {} is done; run without --shard for the table\n", arguments.shard,
+               arguments.shards);
+    return 0;
+  }
+  const Table table(results, subject, tier);
+  table.print();
+  return table.check() ? 0 : 1;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  ::mallopt(M_MMAP_THRESHOLD, 1 << 30);  // as `lithe` does
+  ::mallopt(M_TRIM_THRESHOLD, 1 << 30);
+  try {
+    return run(argc, argv);
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "dfsq_table: {}\n", error.what());
+    return 2;
+  }
+}
