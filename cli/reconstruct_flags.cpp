@@ -68,9 +68,6 @@ void ReconstructFlags::add_to(CLI::App& verb) {
   number("--rounding-weight", rounding_weight,
          "weight of what makes roundings decide (default: 0.01; with depthwise convolutions 0.1)")
       ->check(positive_up_to(100));
-  number("--rounding-share", rounding_share,
-         "instead: a weight for each unit that makes it so many times the reconstruction loss at first")
-      ->check(positive_up_to(1e6));
   flag("--half-caches", half_caches, "keep cached values in 16 bits");
   flag("--faithful", faithful,
        "keep what was learnt even where it made a unit worse on the calibration data (paper: always)");
@@ -127,7 +124,6 @@ ReconstructOptions reconstruct_options_of(const ReconstructFlags& flags, Reconst
   if (flags.rounding_rate > 0) options.rounding_rate = flags.rounding_rate;
   if (flags.scale_rate > 0) options.scale_rate = options.scale_pass_rate = flags.scale_rate;
   if (flags.rounding_weight > 0) options.rounding_weight = flags.rounding_weight;
-  options.rounding_share = flags.rounding_share;
   if (flags.keep >= 0) options.keep = flags.keep;
   if (!flags.scales.empty())
     options.scales = flags.scales == "off"        ? ScaleLearning::Off

@@ -83,9 +83,6 @@ struct ReconstructOptions {
   bool learn_weight_scales = false;
   /// Weight of the regulariser. Nothing: 0.1 for networks with depthwise convolutions, else 0.01.
   std::optional<double> rounding_weight;
-  /// Instead, if above 0: slice by slice the weight with which the regulariser of wholly undecided roundings
-  /// is so many times the reconstruction loss when it sets in.
-  double rounding_share = 0;
   bool round_eight_bits = false;  // learn the rounding of 8-bit weights too: they gain nothing from it
   std::int64_t scale_steps = 0;   // of the separate pass; 0: a quarter of the steps
   double scale_pass_rate = 4e-4;

@@ -48,7 +48,7 @@ json early_recipe_of(const ReconstructOptions& options, const Dataset& data, std
       {"draw", static_cast<int>(options.draw)},
       {"rates", {options.rounding_rate, options.scale_rate, options.weight_scale_rate}},
       {"learn_weight_scales", options.learn_weight_scales},
-      {"rounding_weight", {options.rounding_weight.value_or(-1), options.rounding_share}},
+      {"rounding_weight", options.rounding_weight.value_or(-1)},
       {"round_eight_bits", options.round_eight_bits},
       {"scale_pass", {options.scale_steps, options.scale_pass_rate}},
       {"polish_steps", options.polish_steps},

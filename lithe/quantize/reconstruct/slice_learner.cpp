@@ -20,7 +20,7 @@
 namespace lithe {
 namespace {
 
-constexpr std::int64_t kProgressStride = 10, kLossWindow = 20;
+constexpr std::int64_t kProgressStride = 10;
 
 std::uint64_t mixed(std::uint64_t x) {
   return drop::mix64(x + drop::kStride);
@@ -223,19 +223,15 @@ SliceResult SliceLearner::learn(const SliceJob& job, QdqPlan& plan, Progress& pr
                                   .start = options_.schedule.start,
                                   .end = options_.schedule.end};
   bool regularised = false;
-  double rounding_weight = pass_.rounding_weight, mean_loss = 0;
   for (std::int64_t step = 1; step <= pass_.steps; ++step) {
     const double loss = descend(job, variables, sampler.next(), step, drop_seed);
     const bool regularise = schedule.regularises(step) && !variables.soft.empty();
-    mean_loss += (loss - mean_loss) / static_cast<double>(std::min(step, kLossWindow));
-    if (regularise && !regularised && options_.rounding_share > 0)
-      rounding_weight = options_.rounding_share * mean_loss / static_cast<double>(variables.count);
     const double regulariser =
-        move(variables, step, regularise ? rounding_weight : 0, schedule.exponent(step));
+        move(variables, step, regularise ? pass_.rounding_weight : 0, schedule.exponent(step));
     if (regularise && !regularised) {
       regularised = true;
       result.loss_at_warmup = loss;
-      result.regulariser_at_warmup = rounding_weight * regulariser;
+      result.regulariser_at_warmup = pass_.rounding_weight * regulariser;
     }
     if (step % kProgressStride == 0 || step == pass_.steps)
       progress.advance(step % kProgressStride == 0 ? kProgressStride : step % kProgressStride,
