@@ -99,12 +99,12 @@ Graph build_network(std::string_view name, const NetworkOptions& o) {
                       .classes = o.classes,
                       .layer_norm_operator = true,
                       .seed = o.seed});
-  SuperResolutionOptions options{.scale = o.scale, .image_channels = o.image_channels, .seed = o.seed};
+  SuperResolutionOptions upscaling{.scale = o.scale, .image_channels = o.image_channels, .seed = o.seed};
   if (name == "edsr_small") {
-    options.channels = 32;
-    options.blocks = 6;
+    upscaling.channels = 32;
+    upscaling.blocks = 6;
   }
-  return with_free_size(build_edsr(options), o.scale);
+  return with_free_size(build_edsr(upscaling), o.scale);
 }
 
 }  // namespace lithe
