@@ -1,9 +1,9 @@
 // `lithe train`: a network by name or an ONNX model, data and a recipe in; a trained model out.
-#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 
 #include "cli/data_flags.h"
+#include "cli/network_for.h"
 #include "cli/torch_setup.h"
 #include "cli/train_flags.h"
 #include "cli/train_report.h"
@@ -37,41 +37,6 @@ struct TrainFlags {
   bool from_scratch = false;
 };
 
-/// Labels are counted where the data do not name their classes.
-std::int64_t count_classes(const Dataset& data) {
-  if (const auto names = data.class_names(); !names.empty()) return static_cast<std::int64_t>(names.size());
-  std::int64_t most = -1;
-  for (std::int64_t i = 0; i < data.size(); ++i) most = std::max(most, data.get(i).label);
-  return most + 1;
-}
-
-/// A network by name gets the size of the data's images and the number of their classes.
-Graph build_for(const TrainFlags& flags, const Dataset& data, const Preprocess& preprocess) {
-  const std::string& name = flags.call.options.model;
-  const Sample sample = data.get(0);
-  const NetworkInfo network = *find_network(name);
-  if (preprocess.layout != ImageLayout::Nchw) fail("{}: built networks take --layout nchw", name);
-  if (sample.inputs.size() != 1 || sample.inputs.begin()->second.dim() != 3)
-    fail("{}: needs one image a sample, {} is none", name, sample.name);
-  const auto sizes = sample.inputs.begin()->second.sizes();
-  NetworkOptions options{.image_size = sizes[1],
-                         .image_channels = sizes[0],
-                         .scale = flags.scale,
-                         .seed = flags.call.options.seed};
-  if (network.classifies) {
-    if (!data.labelled()) fail("{}: the data have no labels; see docs/data.md", flags.data);
-    if (sizes[1] != sizes[2])
-      fail("{}: needs square images, {} has {}x{}; give --resize or --crop", name, sample.name, sizes[1],
-           sizes[2]);
-    options.classes = flags.classes > 0 ? flags.classes : count_classes(data);
-  } else if (sample.target.defined()) {
-    options.scale = std::max<std::int64_t>(1, sample.target.size(1) / sizes[1]);
-  }
-  Graph graph = build_network(name, options);
-  initialise(graph, flags.call.options.seed);
-  return graph;
-}
-
 void load_initial(Graph& graph, TrainFlags& flags) {
   const LoadedWeights loaded = load_weights(graph, read_safetensors(flags.init).tensors, flags.init);
   if (!loaded.missing.empty())
@@ -97,18 +62,11 @@ void run_train(TrainFlags& flags) {
   TrainOptions options =
       training_options(flags.recipe, call, device, flags.recipe.optimiser == "adamw" ? kAdamRate : kSgdRate);
 
-  const bool by_name = find_network(call.options.model).has_value() && !fs::exists(call.options.model);
-  if (!by_name && !fs::exists(call.options.model) && !call.options.model.ends_with(".onnx"))
-    build_network(call.options.model);  // throws what lists the names
+  const bool by_name = names_network(call.options.model);
   Graph graph;
   Preprocess preprocess;
   if (by_name) {
-    Preprocess base;
-    if (find_network(call.options.model)->classifies) {
-      base.mean = {0.5};
-      base.std = {0.25};
-    }
-    preprocess = apply_flags(base, flags.preprocess);
+    preprocess = apply_flags(network_preprocess(call.options.model), flags.preprocess);
   } else {
     graph = read_onnx(call.options.model);
     preprocess = preprocess_for(call.options.model, graph, flags.preprocess);
@@ -124,7 +82,13 @@ void run_train(TrainFlags& flags) {
       call.warn(note);
   if (call.options.limit > 0) data = seeded_subset(data, call.options.limit, call.options.seed);
   if (!flags.validation.empty()) options.validation = open_dataset(flags.validation, preprocess);
-  if (by_name) graph = build_for(flags, *data, preprocess);
+  if (by_name)
+    graph = network_for({.name = call.options.model,
+                         .data_spec = flags.data,
+                         .classes = flags.classes,
+                         .scale = flags.scale,
+                         .seed = call.options.seed},
+                        *data, preprocess);
   if (!by_name && flags.from_scratch) initialise(graph, call.options.seed);
   if (!flags.init.empty()) load_initial(graph, flags);
   if (!flags.teacher.empty())

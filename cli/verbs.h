@@ -14,6 +14,7 @@ inline constexpr VerbInfo kVerbs[] = {
     {"verify", "run a model here and in stock ONNX Runtime on the same inputs and compare"},
     {"quantize", "make a model smaller and faster by lower bit-widths"},
     {"train", "train a network, by name or from an ONNX file, on data"},
+    {"multibit", "train, measure and export one model that runs at any of several bit-widths"},
     {"sparsify", "make weights sparse, N of every M input channels, by pruning and training"},
 };
 

@@ -121,7 +121,7 @@ at::Tensor bound_quantize_composed(const at::Tensor& x, const at::Tensor& low, c
   require_single(low, high);
   const at::Tensor bottom = low.reshape({}).to(x.scalar_type()), top = high.reshape({}).to(x.scalar_type());
   const at::Tensor width =
-      crossed(low, high) ? at::full({}, kSmallestWidth, bottom.options().requires_grad(false)) : top - bottom;
+      crossed(low, high) ? top * 0 + kSmallestWidth : top - bottom;  // the former with a gradient of 0
   const at::Tensor t = (x - bottom) / width;
   // clamp passes gradients at the bounds themselves; they belong outside.
   const at::Tensor inside = at::logical_and(t > 0, t < 1);

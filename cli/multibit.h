@@ -1,0 +1,17 @@
+// The actions of `lithe multibit`.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+#include <vector>
+
+namespace lithe::cli {
+
+void add_multibit_train(CLI::App& verb);
+void add_multibit_eval(CLI::App& verb);
+void add_multibit_export(CLI::App& verb);
+
+/// "2,4,8" or "2-8" as ascending bit-widths; throws Error(Input) naming the flag.
+std::vector<int> parse_bits(const std::string& text);
+
+}  // namespace lithe::cli

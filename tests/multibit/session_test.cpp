@@ -1,0 +1,143 @@
+#include "lithe/multibit/session.h"
+
+#include <gmock/gmock.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <new>
+
+#include "lithe/models/models.h"
+#include "lithe/multibit/deploy.h"
+#include "multibit/helpers.h"
+
+namespace {
+std::atomic<std::int64_t> allocations{0};
+}
+
+// Counts what the tests below must not do.
+void* operator new(std::size_t size) {
+  ++allocations;
+  if (void* memory = std::malloc(size == 0 ? 1 : size)) return memory;
+  throw std::bad_alloc();
+}
+void operator delete(void* memory) noexcept {
+  std::free(memory);
+}
+void operator delete(void* memory, std::size_t) noexcept {
+  std::free(memory);
+}
+
+namespace lithe {
+namespace {
+
+using namespace test;
+using ::testing::HasSubstr;
+
+const std::vector<int> kBits{2, 3, 4, 5, 7, 8};
+
+at::Tensor through_session(MultibitSession& session, const at::Tensor& x) {
+  const at::Tensor y = at::empty({x.size(0), session.classes()});
+  for (std::int64_t i = 0; i < x.size(0); ++i)
+    session.run(x[i].contiguous().data_ptr<float>(), y[i].data_ptr<float>());
+  return y;
+}
+
+class SessionOf : public ::testing::TestWithParam<bool> {};
+
+// From the entry of the body to its exit every bit is that of the exported integer model in the engine.
+TEST_P(SessionOf, BodyEqualsTheExportedModel) {
+  const Graph graph =
+      small_model(kBits, {.widths = {6, 20}, .blocks = 2, .depthwise = GetParam()}).branches.graph;
+  const MultibitInfo info = multibit_info(graph);
+  const at::NoGradGuard no_grad;
+  for (const TwoBitTarget target : {TwoBitTarget::Portable, best_two_bit_target()}) {
+    MultibitSession session(graph, target);
+    for (const int bits : kBits) {
+      session.set_bits(bits);
+      EXPECT_EQ(session.bits(), bits);
+      Executor run(deploy_static(graph, bits), {.fuse = false});
+      const at::Tensor entry = random_images(1, 7).abs().repeat({1, 2, 1, 1});
+      const at::Tensor expected = run.slice(info.entry, info.path(bits).exit, entry).contiguous();
+      ASSERT_EQ(session.entry_count(), entry.numel());
+      ASSERT_EQ(session.exit_count(), expected.numel());
+      at::Tensor exit = at::empty_like(expected);
+      session.run_body(entry.contiguous().data_ptr<float>(), exit.data_ptr<float>());
+      EXPECT_TRUE(at::equal(exit, expected)) << bits << " " << two_bit_target_name(target);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Nets, SessionOf, ::testing::Bool());
+
+TEST(MultibitSession, ScoresAsTheFloatGraphDoes) {
+  const Graph graph = small_model({2, 4, 8}, {}, {}, 2).branches.graph;
+  const at::Tensor x = random_images(40, 8);
+  const at::NoGradGuard no_grad;
+  MultibitSession session(graph);
+  for (const int bits : {2, 4, 8}) {
+    session.set_bits(bits);
+    Executor run(extract_bits(graph, bits));
+    const at::Tensor y = through_session(session, x), expected = run(x);
+    // Sums of the stem differ in their last bit, so that a code may; few do.
+    const at::Tensor agree = (y.argmax(1) == expected.argmax(1)).to(at::kDouble).mean();
+    EXPECT_GE(agree.item<double>(), 0.95) << bits;
+    EXPECT_LT((y - expected).abs().median().item<double>(), 1e-4 * expected.abs().max().item<double>())
+        << bits;
+  }
+}
+
+TEST(MultibitSession, ShortcutsOfSlicesAndZeros) {
+  Progress silent;
+  MultibitOptions options{
+      .bits = {2, 3, 8}, .from_scratch = true, .norm_batches = 1, .train = short_training(1)};
+  ClassifierOptions net{.classes = 4, .image_size = 8};
+  net.width = 0.5;
+  const Graph graph = train_multibit(build_resnet20(net), patches(64, 1), options, silent).branches.graph;
+  MultibitSession session(graph);
+  const at::NoGradGuard no_grad;
+  const at::Tensor x = random_images(10, 8);
+  for (const int bits : options.bits) {
+    session.set_bits(bits);
+    Executor run(deploy_static(graph, bits), {.fuse = false});
+    const at::Tensor expected = run(x);
+    EXPECT_LT((through_session(session, x) - expected).abs().median().item<double>(),
+              1e-4 * expected.abs().max().item<double>())
+        << bits;
+  }
+}
+
+TEST(MultibitSession, SwitchesAndRunsWithoutAllocating) {
+  const Graph graph = small_model(kBits).branches.graph;
+  MultibitSession session(graph);
+  std::vector<float> image(static_cast<std::size_t>(session.input_count()), 0.5f), scores(4);
+  const std::int64_t before = allocations;
+  for (int turn = 0; turn < 100; ++turn)
+    session.set_bits(kBits[static_cast<std::size_t>(turn) % kBits.size()]);
+  EXPECT_EQ(allocations, before);
+  for (const int bits : kBits) {
+    session.set_bits(bits);
+    session.run(image.data(), scores.data());
+  }
+  EXPECT_EQ(allocations, before);
+}
+
+TEST(MultibitSession, KeepsWeightsOnceInTwoBits) {
+  const Graph graph = small_model({2, 4, 6, 8}, {.widths = {16, 32}}).branches.graph;
+  std::int64_t weights = 0;
+  for (const auto& [name, data] : graph.constants)
+    if (name.find(".weight@") != std::string::npos && data.rank() == 4) weights += data.count();
+  EXPECT_EQ(MultibitSession(graph).packed_weight_bytes(), weights / 4);
+}
+
+TEST(MultibitSession, RefusesOtherBitWidthsAndMethods) {
+  MultibitSession session(small_model({2, 4}).branches.graph);
+  EXPECT_THAT(message_of([&] { session.set_bits(6); }), HasSubstr("not trained for 6 bits; it has 2,4"));
+  EXPECT_THAT(message_of([&] { session.set_bits(-1); }), HasSubstr("it has 2,4"));
+  EXPECT_EQ(session.bits(), 4);
+  MultibitOptions options{.method = MultibitMethod::AnyPrecision};
+  const Graph other = small_model({2, 4}, {}, options).branches.graph;
+  EXPECT_THAT(message_of([&] { MultibitSession{other}; }), HasSubstr("mbquant"));
+}
+
+}  // namespace
+}  // namespace lithe
