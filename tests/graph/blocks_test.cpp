@@ -148,10 +148,9 @@ TEST(FindBlocks, AttentionAndMlpOfEveryTransformerLayer) {
       infer_shapes(graph);
       const auto blocks = find_blocks(graph);
       ASSERT_EQ(blocks.size(), 6u);
-      for (int layer = 0; layer < 3; ++layer) {
+      for (std::size_t layer = 0; layer < 3; ++layer) {
         const std::string name = fmt::format("blocks.{}", layer);
-        const Block &attention = blocks[static_cast<std::size_t>(2 * layer)],
-                    &mlp = blocks[static_cast<std::size_t>(2 * layer + 1)];
+        const Block &attention = blocks[2 * layer], &mlp = blocks[2 * layer + 1];
         EXPECT_EQ(attention.exit, name + ".add1");
         EXPECT_EQ(attention.entry, layer == 0 ? "pos_add" : fmt::format("blocks.{}.add2", layer - 1));
         EXPECT_EQ(mlp.entry, name + ".add1");

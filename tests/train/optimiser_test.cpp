@@ -18,7 +18,8 @@ at::Tensor parameter(float value) {
   return at::full({1}, value).set_requires_grad(true);
 }
 
-std::vector<float> walk(const TrainOptions& options, bool decays, double rate, std::vector<float> gradients) {
+std::vector<float> walk(const TrainOptions& options, bool decays, double rate,
+                        const std::vector<float>& gradients) {
   at::Tensor w = parameter(1);
   Optimiser optimiser({{"w", w, decays}}, options);
   std::vector<float> values;
