@@ -72,6 +72,7 @@ const ShapeRules& shape_rules() {
     add_quantize_rules(all);
     add_generator_rules(all);
     add_control_rules(all);
+    add_token_rules(all);
     return all;
   }();
   return rules;

@@ -86,6 +86,7 @@ void add_image_rules(ShapeRules&);        // shapes_image.cpp: Resize, GridSampl
 void add_quantize_rules(ShapeRules&);     // shapes_quantize.cpp
 void add_generator_rules(ShapeRules&);    // shapes_generator.cpp: Constant, Shape, Range, Random*, ...
 void add_control_rules(ShapeRules&);      // shapes_control.cpp: If, Loop
+void add_token_rules(ShapeRules&);        // shapes_tokens.cpp: learnt token counts
 
 /// What follows for the elements of small tensors; after the shape rule has run.
 void propagate_known(ShapeCall& call);

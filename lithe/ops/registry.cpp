@@ -63,6 +63,8 @@ const OpRegistry& op_registry() {
     register_bound_quantize(all);
     register_fake_quantize(all);
     register_subset_quantize(all);
+    register_token_reduce(all);
+    register_token_soft(all);
     return all;
   }();
   return registry;

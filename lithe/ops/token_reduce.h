@@ -1,0 +1,44 @@
+// Thinning out tokens as a differentiable function of LibTorch tensors.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include "lithe/kernels/token_reduce.h"
+
+namespace lithe {
+
+struct ReducedTokens {
+  at::Tensor x;           // [b, merge, c]
+  at::Tensor size;        // [b, merge]
+  at::Tensor assignment;  // int64 [b, n]: the token that each one went into, -1 where it was dropped
+};
+
+/// x [b, n, c], attention [b, heads, queries, n] and size [b or 1, n] by kernels/token_reduce.h, sample by
+/// sample on LibTorch's threads. `reduction.tokens` and `channels` are taken from x. float32 on the CPU
+/// without gradients; else `reduce_tokens_composed`. Throws Error(Input) naming `what` if shapes or counts do
+/// not fit.
+ReducedTokens reduce_tokens(const at::Tensor& x, const at::Tensor& attention, const at::Tensor& size,
+                            TokenReduction reduction, std::int64_t rows, bool want_assignment,
+                            const std::string& what);
+
+/// The same from plain LibTorch operators, with gradients to x through the values of the tokens; which tokens
+/// are kept and where they go is not differentiated, nor are sizes.
+ReducedTokens reduce_tokens_composed(const at::Tensor& x, const at::Tensor& attention, const at::Tensor& size,
+                                     const TokenReduction& reduction, std::int64_t rows);
+
+/// Indices [b, count] of tokens by falling `importance` [b, n], the first `specials` in front; equal ones in
+/// ascending order.
+at::Tensor sorted_tokens(const at::Tensor& importance, std::int64_t specials, std::int64_t count);
+
+/// Mean [b, n] of attention [b, heads, queries, n] over heads and the first `rows` queries.
+at::Tensor mean_importance(const at::Tensor& attention, std::int64_t rows);
+
+/// Rows `index` [b, k] of x [b, n, c] or [b, n].
+at::Tensor gather_tokens(const at::Tensor& x, const at::Tensor& index);
+
+/// For each of `sources` [b, u, c] the nearest of `targets` [b, k, c] by cosine, the first `specials` left
+/// out: its index [b, u] and the cosine.
+std::pair<at::Tensor, at::Tensor> nearest_tokens(const at::Tensor& sources, const at::Tensor& targets,
+                                                 std::int64_t specials);
+
+}  // namespace lithe

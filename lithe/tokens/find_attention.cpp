@@ -1,0 +1,521 @@
+#include "lithe/tokens/find_attention.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <optional>
+#include <set>
+#include <unordered_set>
+
+#include "lithe/base/error.h"
+#include "lithe/engine/executor.h"
+#include "lithe/engine/random_inputs.h"
+#include "lithe/graph/dataflow.h"
+#include "lithe/graph/shape_inference.h"
+
+namespace lithe {
+namespace {
+
+using Sizes = std::vector<std::int64_t>;
+
+/// Why a softmax is not the attention of a block that can be thinned out.
+struct Refusal {
+  std::string reason;
+};
+
+/// The graph with concrete sizes; the batch is 2 where it is free, so that it is not mistaken for an axis
+/// of 1.
+Graph with_sizes(const Graph& graph) {
+  Graph sized = graph;
+  infer_shapes(sized, concrete_input_shapes(sized, {}, 2));
+  return sized;
+}
+
+bool passes_through(const Node& node) {
+  return node.is("Cast") || node.is("Identity") || node.is("Dropout");
+}
+
+class Finder {
+ public:
+  explicit Finder(const Graph& prepared) : sized_(with_sizes(prepared)), flow_(sized_) {}
+
+  TokenModel find() {
+    std::vector<std::pair<int, std::string>> refused;
+    for (std::size_t i = 0; i < sized_.nodes.size(); ++i) {
+      const Node& node = sized_.nodes[i];
+      if (!node.is("Softmax") || !flow_.is_data(static_cast<int>(i))) continue;
+      try {
+        if (auto block = block_at(node)) model_.blocks.push_back(std::move(*block));
+      } catch (const Refusal& refusal) {
+        refused.emplace_back(static_cast<int>(i), fmt::format("{}: {}", describe(node), refusal.reason));
+      }
+    }
+    if (model_.blocks.empty()) {
+      if (refused.empty())
+        fail(
+            "the model '{}' has no attention, a softmax over the product of two computed matrices; there are "
+            "no "
+            "tokens to thin out",
+            sized_.name);
+      fail("{}", refused.front().second);
+    }
+    check_alike();
+    for (const auto& [node, text] : refused) {
+      if (on_the_way(node)) fail("{}", text);
+      model_.aside.push_back(text);
+    }
+    find_specials();
+    read_tail();
+    check_outputs();
+    return std::move(model_);
+  }
+
+ private:
+  Sizes sizes(const std::string& value) const {
+    if (const TensorData* constant = sized_.constant(value)) return constant->shape();
+    const ValueInfo* info = sized_.info(value);
+    Sizes result;
+    if (!info || !info->shape) return result;
+    for (const Dim& dim : *info->shape) result.push_back(dim.value);
+    return result;
+  }
+  bool known(const std::string& value) const {
+    const Sizes all = sizes(value);
+    return !all.empty() && std::all_of(all.begin(), all.end(), [](std::int64_t size) { return size >= 0; });
+  }
+  const Node* producer(const std::string& value) const {
+    const int node = flow_.index.producer(value);
+    return node < 0 ? nullptr : &sized_.nodes[static_cast<std::size_t>(node)];
+  }
+  std::vector<const Node*> consumers(const std::string& value) const {
+    std::vector<const Node*> result;
+    for (const int node : flow_.index.consumers(value))
+      result.push_back(&sized_.nodes[static_cast<std::size_t>(node)]);
+    return result;
+  }
+  bool data(const std::string& value) const { return flow_.is_data_value(value); }
+  /// The one computed input of a node of two inputs; "" if both or none are.
+  std::string computed_side(const Node& node, std::string* other = nullptr) const {
+    const bool first = data(node.input(0)), second = data(node.input(1));
+    if (first == second) return "";
+    if (other) *other = node.input(first ? 1 : 0);
+    return node.input(first ? 0 : 1);
+  }
+
+  /// Follows Cast, Identity and Dropout to the one reader.
+  std::pair<const Node*, std::string> reader(std::string value) const {
+    for (;;) {
+      const auto all = consumers(value);
+      if (all.size() != 1) return {nullptr, value};
+      if (!passes_through(*all[0])) return {all[0], value};
+      value = all[0]->output(0);
+    }
+  }
+
+  std::optional<AttentionBlock> block_at(const Node& softmax) const {
+    const Sizes scores = sizes(softmax.input(0));
+    if (scores.size() < 3) return std::nullopt;
+    const auto rank = static_cast<std::int64_t>(scores.size());
+    const std::int64_t axis = softmax.attr("axis", std::int64_t{sized_.opset() < 13 ? 1 : -1});
+    if (axis != -1 && axis != rank - 1) return std::nullopt;
+    AttentionBlock block{.logits = softmax.input(0), .probabilities = softmax.output(0)};
+    const auto [mix, weights] = reader(softmax.output(0));
+    if (!mix || !mix->is("MatMul") || mix->input(0) != weights || !data(mix->input(1))) return std::nullopt;
+    block.context = mix->output(0);
+    block.name =
+        common_name(sized_, {flow_.index.producer(block.context), flow_.index.producer(softmax.output(0))},
+                    softmax.name.empty() ? softmax.output(0) : softmax.name);
+    const Node* product = scores_of(softmax.input(0));
+    if (!product) return std::nullopt;
+    block.queries = product->input(0);
+    block.keys = product->input(1);
+    if (!known(softmax.input(0)) || (rank != 3 && rank != 4))
+      throw Refusal{fmt::format("its scores have the shape {}, which is not [batch, heads, tokens, tokens]",
+                                format_shape(scores))};
+    if (scores[scores.size() - 1] != scores[scores.size() - 2])
+      throw Refusal{fmt::format(
+          "{} queries meet {} keys; attention to other tokens, or to fewer of them, is not thinned "
+          "out",
+          scores[scores.size() - 2], scores.back())};
+    block.flat = rank == 3;
+    find_residual(block, scores.back());
+    check_stream(block);
+    return block;
+  }
+
+  /// The product of queries and keys behind the scores; nullptr if there is none.
+  const Node* scores_of(std::string value) const {
+    for (int steps = 0; steps < 16; ++steps) {
+      const Node* node = producer(value);
+      if (!node) return nullptr;
+      if (node->is("MatMul")) return data(node->input(0)) && data(node->input(1)) ? node : nullptr;
+      if (passes_through(*node)) {
+        value = node->input(0);
+      } else if (node->is("Mul") || node->is("Div") || node->is("Add") || node->is("Sub")) {
+        std::string other;
+        const std::string next = computed_side(*node, &other);
+        const Sizes added = sizes(other);
+        const bool wide =
+            next.empty() || std::any_of(added.begin(), added.end(), [](auto size) { return size != 1; });
+        if (wide && leads_to_scores(node->input(0)))
+          throw Refusal{
+              node->is("Add") || node->is("Sub")
+                  ? "something is added to its scores: relative position bias or a mask, whose rows and "
+                    "columns would have to follow the tokens"
+                  : "its scores are multiplied token by token, which would have to follow the tokens"};
+        if (next.empty()) return nullptr;
+        value = next;
+      } else if (node->is("Where")) {
+        if (leads_to_scores(node->input(1)) || leads_to_scores(node->input(2)))
+          throw Refusal{"its scores are masked; such tokens have an order that must stay"};
+        return nullptr;
+      } else if (node->is("Reshape")) {
+        if (!leads_to_scores(node->input(0))) return nullptr;
+        throw Refusal{
+            "its scores are reshaped before the softmax, as windows with a bias are; relative position bias "
+            "is not carried along"};
+      } else {
+        return nullptr;
+      }
+    }
+    return nullptr;
+  }
+
+  bool leads_to_scores(std::string value) const {
+    for (int steps = 0; steps < 16; ++steps) {
+      const Node* node = producer(value);
+      if (!node) return false;
+      if (node->is("MatMul")) return data(node->input(0)) && data(node->input(1));
+      if (!passes_through(*node) && !node->is("Mul") && !node->is("Div") && !node->is("Add") &&
+          !node->is("Reshape"))
+        return false;
+      value = node->input(0);
+    }
+    return false;
+  }
+
+  /// From the context through the projection to the sum that it joins.
+  void find_residual(AttentionBlock& block, std::int64_t tokens) const {
+    std::string value = block.context;
+    bool projected = false;
+    for (int steps = 0; steps < 32; ++steps) {
+      const auto all = consumers(value);
+      if (all.size() != 1)
+        throw Refusal{fmt::format("what attention makes, '{}', is read by {} nodes; one sum was expected",
+                                  value, all.size())};
+      const Node& node = *all[0];
+      if (passes_through(node) || node.is("Transpose") || node.is("Reshape") || node.is("Flatten") ||
+          node.is("Squeeze") || node.is("Unsqueeze")) {
+        value = node.output(0);
+        continue;
+      }
+      if (node.is("MatMul") || node.is("Gemm")) {
+        if (node.input(0) != value || data(node.input(1)))
+          throw Refusal{fmt::format("{} was met where a projection was expected", describe(node))};
+        projected = true;
+        value = node.output(0);
+        continue;
+      }
+      if (node.is("Mul") || node.is("Add")) {
+        if (!computed_side(node).empty()) {
+          value = node.output(0);
+          continue;
+        }
+        if (node.is("Mul")) throw Refusal{fmt::format("{} gates what attention makes", describe(node))};
+        block.entry = node.input(0) == value ? node.input(1) : node.input(0);
+        block.residual = node.output(0);
+        break;
+      }
+      if (node.is("LayerNormalization") || node.is("ReduceMean"))
+        throw Refusal{"its result is normalised before it is added; such blocks are not known"};
+      throw Refusal{fmt::format("{} follows its result; the sum of a residual was expected", describe(node))};
+    }
+    if (block.residual.empty() || !projected) throw Refusal{"no residual sum was found behind it"};
+    const Sizes entry = sizes(block.entry), sum = sizes(block.residual);
+    if (entry != sum || sum.size() != 3)
+      throw Refusal{fmt::format("it joins {} with {}; tokens [batch, tokens, channels] were expected",
+                                format_shape(entry), format_shape(sum))};
+    if (sum[1] != tokens)
+      throw Refusal{fmt::format(
+          "it looks at {} of {} tokens at a time: windows, whose tokens have fixed places", tokens, sum[1])};
+    if (sized_.info(block.residual)->dtype != DType::Float32)
+      throw Refusal{fmt::format("its tokens are {}; float32 is needed",
+                                dtype_name(sized_.info(block.residual)->dtype))};
+  }
+
+  std::set<std::string> ancestors(const std::vector<std::string>& values) const {
+    std::set<std::string> seen;
+    std::vector<std::string> open(values);
+    while (!open.empty()) {
+      const std::string value = open.back();
+      open.pop_back();
+      if (!seen.insert(value).second) continue;
+      if (const Node* node = producer(value))
+        for (const std::string& input : all_reads(*node))
+          if (data(input)) open.push_back(input);
+    }
+    return seen;
+  }
+
+  /// Pre-norm: queries, keys and the sum come from the same tokens, and the sum goes on into a norm and a
+  /// second sum.
+  void check_stream(const AttentionBlock& block) const {
+    for (const std::string* side : {&block.queries, &block.keys})
+      if (!ancestors({*side}).contains(block.entry))
+        throw Refusal{
+            "its queries or keys are not made of the tokens that it is added to (cross-attention, or a norm "
+            "around the whole block)"};
+    bool joined = false, parallel = false;
+    std::string sum = block.residual;
+    for (const Node* node : consumers(sum)) {
+      if (passes_through(*node)) continue;
+      if (!node->is("Add") || !data(node->input(0)) || !data(node->input(1))) continue;
+      const std::string& other = node->input(node->input(0) == sum ? 1 : 0);
+      (ancestors({other}).contains(sum) ? joined : parallel) = true;
+    }
+    if (joined) return;
+    if (parallel)
+      throw Refusal{
+          "the MLP runs beside attention (a parallel block), so that there is no place between them"};
+    throw Refusal{
+        "the sum behind it is normalised before it goes on (post-norm); tokens are thinned out in pre-norm "
+        "blocks, whose "
+        "sum goes on unchanged"};
+  }
+
+  void check_alike() {
+    const Sizes first = sizes(model_.blocks[0].residual);
+    const auto heads_of = [&](const AttentionBlock& block) {
+      const Sizes scores = sizes(block.logits);
+      return block.flat ? scores[0] / first[0] : scores[1];
+    };
+    model_.tokens = first[1];
+    model_.width = first[2];
+    model_.heads = heads_of(model_.blocks[0]);
+    std::set<std::string> names;
+    for (AttentionBlock& block : model_.blocks) {
+      const Sizes own = sizes(block.residual);
+      if (own != first)
+        fail(
+            "block '{}' has tokens {}, the first one {}; models whose tokens change in number or width "
+            "between blocks "
+            "are not thinned out",
+            block.name, format_shape(own), format_shape(first));
+      if (heads_of(block) != model_.heads)
+        fail("block '{}' has {} heads, the first one {}", block.name, heads_of(block), model_.heads);
+      if (const auto above = ancestors({block.entry});
+          &block != &model_.blocks[0] && !above.contains(model_.blocks[0].residual))
+        fail("block '{}' does not follow block '{}'; models with several towers are not thinned out",
+             block.name, model_.blocks[0].name);
+      for (int n = 2; !names.insert(block.name).second; ++n) block.name = fmt::format("{}#{}", block.name, n);
+    }
+  }
+
+  /// Whether the node depends on the blocks, or they on it.
+  bool on_the_way(int node) const {
+    const std::string& value = sized_.nodes[static_cast<std::size_t>(node)].output(0);
+    return ancestors({value}).contains(model_.blocks[0].entry) ||
+           ancestors({model_.blocks.back().residual}).contains(value);
+  }
+
+  /// Special tokens do not depend on the image.
+  void find_specials() {
+    const at::NoGradGuard no_grad;
+    const std::string& entry = model_.blocks[0].entry;
+    Executor executor(sized_);
+    const auto tokens = [&](std::uint64_t seed) {
+      return executor.run(random_inputs(sized_, seed, {}, 2), {entry}).at(entry)[0];
+    };
+    const at::Tensor moved = (tokens(1) - tokens(2)).abs().amax(1) > 0;
+    const auto* flags = moved.contiguous().data_ptr<bool>();
+    const at::Tensor kept = moved.contiguous();
+    flags = kept.data_ptr<bool>();
+    const std::int64_t count = kept.numel();
+    while (model_.specials < count && !flags[model_.specials]) ++model_.specials;
+    for (std::int64_t i = model_.specials; i < count; ++i)
+      if (!flags[i])
+        fail(
+            "token {} of '{}' does not depend on the image, but tokens before it do; special tokens are "
+            "expected in "
+            "front",
+            i, entry);
+    if (count - model_.specials < 2)
+      fail("the model '{}' has {} tokens beside its {} special ones; there is nothing to thin out",
+           sized_.name, count - model_.specials, model_.specials);
+  }
+
+  /// What reads the tokens behind the last block. Values go on as tokens through what works token by token.
+  void read_tail() {
+    struct Tokens {
+      std::string value;
+      std::int64_t from;  // the first token that it holds
+    };
+    std::vector<Tokens> open{{model_.blocks.back().residual, 0}};
+    std::set<std::string> seen;
+    bool specials = false;
+    while (!open.empty()) {
+      const Tokens tokens = open.back();
+      open.pop_back();
+      if (!seen.insert(tokens.value).second) continue;
+      if (flow_.index.is_output(tokens.value)) refuse_output(tokens.value);
+      for (const Node* node : consumers(tokens.value)) {
+        if (node->is("Shape")) continue;
+        if (node->is("Gather") && reads_specials(*node, tokens.from)) {
+          specials = true;
+        } else if (node->is("Slice") && node->input(0) == tokens.value) {
+          if (const auto range = token_range(*node)) {
+            if (range->second <= model_.specials - tokens.from) {
+              specials = true;
+            } else {
+              if (range->first > model_.specials || range->second < model_.tokens - tokens.from)
+                fail(
+                    "{}: reads some of the tokens behind the last block, by their places; that cannot be "
+                    "kept",
+                    describe(*node));
+              open.push_back({node->output(0), tokens.from + range->first});
+            }
+          } else {
+            open.push_back({node->output(0), tokens.from});
+          }
+        } else if (is_token_mean(*node, tokens.value)) {
+          if (!model_.mean.empty() && model_.mean != node->output(0))
+            fail("{}: is a second mean over the tokens", describe(*node));
+          model_.mean = node->output(0);
+          model_.mean_from = tokens.from;
+          model_.tail = TokenTail::Mean;
+        } else if (stays_tokens(*node, tokens.value)) {
+          open.push_back({node->output(0), tokens.from});
+        } else {
+          fail(
+              "{}: reads the tokens behind the last block in a way that is not known; class tokens and means "
+              "over the "
+              "tokens are",
+              describe(*node));
+        }
+      }
+    }
+    if (!specials && model_.mean.empty())
+      fail("the model '{}' reads no token behind its last block", sized_.name);
+  }
+
+  [[noreturn]] void refuse_output(const std::string& value) const {
+    fail(
+        "the output '{}' shows all tokens, of which some will be gone; take it off the model's outputs, or "
+        "export the "
+        "model with its classifier alone",
+        value);
+  }
+
+  bool reads_specials(const Node& node, std::int64_t from) const {
+    const Sizes shape = sizes(node.input(0));
+    const std::int64_t axis = node.attr("axis", std::int64_t{0});
+    const TensorData* indices = sized_.constant(node.input(1));
+    if ((axis != 1 && axis != 1 - static_cast<std::int64_t>(shape.size())) || !indices) return false;
+    for (const std::int64_t index : indices->to_ints())
+      if (index < 0 || index + from >= model_.specials)
+        fail("{}: reads token {} behind the last block, which is no special one", describe(node), index);
+    return true;
+  }
+
+  /// The tokens that a Slice along axis 1 takes; nothing if it slices another axis.
+  std::optional<std::pair<std::int64_t, std::int64_t>> token_range(const Node& node) const {
+    const auto list = [&](std::size_t i) {
+      const TensorData* data = sized_.constant(node.input(i));
+      return data ? data->to_ints() : Sizes{};
+    };
+    const Sizes starts = list(1), ends = list(2), steps = list(4);
+    Sizes axes = list(3);
+    if (axes.empty())
+      for (std::size_t i = 0; i < starts.size(); ++i) axes.push_back(static_cast<std::int64_t>(i));
+    const Sizes shape = sizes(node.input(0));
+    for (std::size_t i = 0; i < axes.size() && i < starts.size() && i < ends.size(); ++i) {
+      const std::int64_t axis = axes[i] < 0 ? axes[i] + static_cast<std::int64_t>(shape.size()) : axes[i];
+      if (axis != 1) continue;
+      if (starts[i] == 0 && ends[i] >= shape[1]) return std::nullopt;
+      if (starts[i] < 0 || ends[i] < 0 || (i < steps.size() && steps[i] != 1))
+        fail("{}: reads tokens behind the last block from their end, or by steps; that cannot be kept",
+             describe(node));
+      return std::pair{starts[i], std::min(ends[i], shape[1])};
+    }
+    if (starts.empty() || ends.empty())
+      fail("{}: reads tokens behind the last block by computed places", describe(node));
+    return std::nullopt;
+  }
+
+  Sizes mean_axes(const Node& node) const {
+    Sizes axes = node.attr("axes", Sizes{});
+    if (const TensorData* given = sized_.constant(node.input(1))) axes = given->to_ints();
+    const auto rank = static_cast<std::int64_t>(sizes(node.input(0)).size());
+    for (std::int64_t& axis : axes) axis += axis < 0 ? rank : 0;
+    return axes;
+  }
+
+  bool is_token_mean(const Node& node, const std::string& value) const {
+    return node.is("ReduceMean") && node.input(0) == value && mean_axes(node) == Sizes{1};
+  }
+
+  /// Whether the result has a row for each token that depends on that token alone.
+  bool stays_tokens(const Node& node, const std::string& value) const {
+    static const std::unordered_set<std::string_view> pointwise{"Add",
+                                                                "Sub",
+                                                                "Mul",
+                                                                "Div",
+                                                                "Pow",
+                                                                "Sqrt",
+                                                                "Reciprocal",
+                                                                "Erf",
+                                                                "Sigmoid",
+                                                                "Tanh",
+                                                                "Relu",
+                                                                "Gelu",
+                                                                "Exp",
+                                                                "Neg",
+                                                                "Cast",
+                                                                "Identity",
+                                                                "Dropout",
+                                                                "HardSigmoid",
+                                                                "LeakyRelu",
+                                                                "Elu",
+                                                                "Clip",
+                                                                "Softplus",
+                                                                "Abs",
+                                                                "Min",
+                                                                "Max",
+                                                                "QuantizeLinear",
+                                                                "DequantizeLinear",
+                                                                "LayerNormalization",
+                                                                "RMSNormalization",
+                                                                "SimplifiedLayerNormalization"};
+    const Sizes in = sizes(value), out = sizes(node.output(0));
+    if (in.size() != out.size() || in.size() != 3 || in[1] != out[1]) return false;
+    if (node.is("MatMul"))
+      return node.input(0) == value && !data(node.input(1)) && sizes(node.input(1)).size() == 2;
+    if (node.is("ReduceMean")) return mean_axes(node) == Sizes{2};
+    if (node.is("Split")) return false;
+    return pointwise.contains(node.op_type);
+  }
+
+  /// Outputs that show attention or the tokens inside.
+  void check_outputs() const {
+    for (const ValueInfo& output : sized_.outputs) {
+      const auto above = ancestors({output.name});
+      if (!above.contains(model_.blocks[0].entry)) continue;
+      const Sizes shape = sizes(output.name);
+      for (std::size_t i = 1; i < shape.size() && shape.size() > 2; ++i)
+        if (shape[i] == model_.tokens || shape[i] == model_.tokens - model_.specials)
+          refuse_output(output.name);
+    }
+  }
+
+  const Graph sized_;
+  const DataFlow flow_;
+  TokenModel model_;
+};
+
+}  // namespace
+
+TokenModel find_attention(const Graph& prepared) {
+  return Finder(prepared).find();
+}
+
+}  // namespace lithe

@@ -1,0 +1,89 @@
+#include <algorithm>
+#include <optional>
+
+#include "lithe/base/error.h"
+#include "lithe/graph/shape_inference.h"
+#include "lithe/tokens/compress.h"
+#include "lithe/tokens/segments.h"
+
+namespace lithe {
+namespace {
+
+using Sizes = std::vector<std::int64_t>;
+
+Graph sized(const Graph& graph, std::int64_t batch) {
+  Graph result = graph;
+  infer_shapes(result, concrete_input_shapes(result, {}, batch));
+  return result;
+}
+
+std::optional<Sizes> sizes_of(const Graph& graph, const std::string& value) {
+  const ValueInfo* info = graph.info(value);
+  if (!info || !info->shape) return std::nullopt;
+  Sizes sizes;
+  for (const Dim& dim : *info->shape) {
+    if (!dim.known()) return std::nullopt;
+    sizes.push_back(dim.value);
+  }
+  return sizes;
+}
+
+bool holds(const Sizes& sizes, std::size_t from, std::int64_t wanted) {
+  return std::find(sizes.begin() + static_cast<std::ptrdiff_t>(std::min(from, sizes.size())), sizes.end(),
+                   wanted) != sizes.end();
+}
+
+}  // namespace
+
+void free_token_count(Graph& graph, const TokenModel& model, const std::vector<std::int64_t>& tokens,
+                      bool class_rows) {
+  const Graph two = sized(graph, 2), three = sized(graph, 3);
+  std::vector<std::string> sums;
+  for (const AttentionBlock& block : model.blocks) sums.push_back(block.residual);
+  const std::vector<int> segments = token_segments(graph, model, sums, class_rows);
+  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
+    Node& node = graph.nodes[i];
+    if (segments[i] < 0 || (!node.is("Reshape") && !node.is("Expand"))) continue;
+    const auto from = sizes_of(two, node.input(0)), to = sizes_of(two, node.output(0)),
+               other = sizes_of(three, node.input(0)), more = sizes_of(three, node.output(0));
+    if (!from || !to || !other || !more)
+      fail("{}: its sizes are not known, so that fewer tokens cannot be passed", describe(node));
+    const std::int64_t count = tokens[static_cast<std::size_t>(segments[i])];
+    if (node.is("Expand")) {
+      if (holds(*to, 1, model.tokens) && *to != *from && graph.is_constant(node.input(1)))
+        fail("{}: expands to a fixed number of tokens, which cannot be changed", describe(node));
+      continue;
+    }
+    if (!graph.is_constant(node.input(1)) && from->empty()) continue;
+    Sizes shape;
+    std::size_t copied = 0;
+    while (copied < from->size() && copied < to->size() && (*from)[copied] == (*to)[copied] &&
+           (*other)[copied] == (*more)[copied]) {
+      shape.push_back(0);
+      ++copied;
+    }
+    const bool moved = holds(*from, copied, model.tokens);  // the axis of tokens is among the others
+    bool open = false;
+    for (std::size_t d = copied; d < to->size(); ++d)
+      if ((*to)[d] != (*more)[d]) {
+        if (open)
+          fail("{}: several sizes of its output follow the batch, so that fewer tokens cannot be passed",
+               describe(node));
+        open = true;
+        shape.push_back(-1);
+      } else {
+        shape.push_back((*to)[d]);
+      }
+    for (std::size_t d = copied; d < to->size() && moved; ++d) {
+      if (shape[d] != model.tokens) continue;
+      shape[d] = open ? count : -1;
+      open = true;
+    }
+    const auto rank = static_cast<std::int64_t>(shape.size());
+    node.inputs[1] = graph.add_constant(node.output(0) + ".sizes",
+                                        TensorData::from<std::int64_t>({rank}, std::move(shape)));
+    node.attributes.erase("allowzero");
+  }
+}
+
+}  // namespace lithe
