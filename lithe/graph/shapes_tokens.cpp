@@ -15,6 +15,13 @@ void reduce_soft(ShapeCall& call) {
   call.set(4, DType::Float32, Shape{});
 }
 
+void mean(ShapeCall& call) {
+  const Shape* x = call.shape(0);
+  if (!x || x->size() != 3) return call.set(0, call.dtype(0));
+  const bool keep = call.node.attr("keepdims", std::int64_t{1}) != 0;
+  call.set(0, call.dtype(0), keep ? Shape{(*x)[0], Quantity(1), (*x)[2]} : Shape{(*x)[0], (*x)[2]});
+}
+
 void macs(ShapeCall& call) {
   call.set(0, DType::Float32, Shape{});
 }
@@ -25,6 +32,7 @@ void add_token_rules(ShapeRules& rules) {
   rules["lithe.MaskedSoftmax"] = same_as_first;
   rules["lithe.TokenReduceSoft"] = reduce_soft;
   rules["lithe.TokenMacs"] = macs;
+  rules["lithe.TokenMean"] = mean;
 }
 
 }  // namespace lithe

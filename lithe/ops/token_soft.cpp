@@ -1,4 +1,5 @@
-// MaskedSoftmax, TokenReduceSoft and TokenMacs of domain "lithe", which exist while rates are learnt.
+// MaskedSoftmax, TokenReduceSoft, TokenMean and TokenMacs of domain "lithe", which exist while rates are
+// learnt.
 #include "lithe/ops/token_soft.h"
 
 #include <algorithm>
@@ -32,6 +33,21 @@ std::vector<at::Tensor> token_reduce_soft(const OpCall& call) {
   SoftTokens result = reduce_tokens_soft(call.input(0), call.input(1), call.input(2), call.input(3),
                                          call.input(4), call.input(5), reduction);
   return {result.x, result.size, result.mask, result.pruned, result.merged};
+}
+
+/// x [n, tokens, c], sizes and masks of all tokens: the mean over the tokens behind the first `from`, each as
+/// often as its size says if it is not masked. The sum of these weights gets no gradient.
+std::vector<at::Tensor> token_mean(const OpCall& call) {
+  const at::Tensor& x = call.input(0);
+  const std::int64_t from = call.node.attr("from", std::int64_t{0});
+  const at::Tensor weights = (call.input(1).detach() * call.input(2)).slice(1, from);
+  if (x.dim() != 3 || weights.size(1) != x.size(1))
+    fail("{}: weights of {} tokens do not fit {}", describe(call.node), weights.size(1),
+         format_shape(shape_of(x)));
+  const bool keep = call.node.attr("keepdims", std::int64_t{1}) != 0;
+  const at::Tensor total = weights.detach().sum({1}, /*keepdim=*/true);
+  const at::Tensor mean = (x * weights.unsqueeze(-1)).sum({1}) / total;
+  return {keep ? mean.unsqueeze(1) : mean};
 }
 
 /// pruned and merged counts of each step in turn, then coefficients [steps, 3] (float64) of 1, n and n^2 in
@@ -140,6 +156,7 @@ void register_token_soft(OpRegistry& registry) {
   registry.add("MaskedSoftmax", masked_softmax_operator, 1, 1, "lithe");
   registry.add("TokenReduceSoft", token_reduce_soft, 1, 1, "lithe");
   registry.add("TokenMacs", token_macs, 1, 1, "lithe");
+  registry.add("TokenMean", token_mean, 1, 1, "lithe");
 }
 
 }  // namespace lithe

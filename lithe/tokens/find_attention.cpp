@@ -87,9 +87,10 @@ class Finder {
     const int node = flow_.index.producer(value);
     return node < 0 ? nullptr : &sized_.nodes[static_cast<std::size_t>(node)];
   }
+  /// Readers on the data path: not those that ask for sizes.
   std::vector<const Node*> consumers(const std::string& value) const {
     std::vector<const Node*> result;
-    for (const int node : flow_.index.consumers(value))
+    for (const int node : flow_.data_consumers(value))
       result.push_back(&sized_.nodes[static_cast<std::size_t>(node)]);
     return result;
   }
@@ -327,9 +328,8 @@ class Finder {
       return executor.run(random_inputs(sized_, seed, {}, 2), {entry}).at(entry)[0];
     };
     const at::Tensor moved = (tokens(1) - tokens(2)).abs().amax(1) > 0;
-    const auto* flags = moved.contiguous().data_ptr<bool>();
     const at::Tensor kept = moved.contiguous();
-    flags = kept.data_ptr<bool>();
+    const auto* flags = kept.data_ptr<bool>();
     const std::int64_t count = kept.numel();
     while (model_.specials < count && !flags[model_.specials]) ++model_.specials;
     for (std::int64_t i = model_.specials; i < count; ++i)
@@ -359,7 +359,6 @@ class Finder {
       if (!seen.insert(tokens.value).second) continue;
       if (flow_.index.is_output(tokens.value)) refuse_output(tokens.value);
       for (const Node* node : consumers(tokens.value)) {
-        if (node->is("Shape")) continue;
         if (node->is("Gather") && reads_specials(*node, tokens.from)) {
           specials = true;
         } else if (node->is("Slice") && node->input(0) == tokens.value) {

@@ -1,5 +1,6 @@
 // Tokens thinned out, and rates that are learnt, against numbers of the published code.
 #include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include "lithe/engine/executor.h"
 #include "lithe/graph/token_function.h"

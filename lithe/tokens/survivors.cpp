@@ -1,0 +1,71 @@
+#include "lithe/tokens/survivors.h"
+
+#include <cmath>
+
+#include "lithe/base/error.h"
+#include "lithe/engine/executor.h"
+
+namespace lithe {
+
+std::vector<at::Tensor> trace_tokens(const Graph& prepared, const TokenModel& model,
+                                     const std::vector<TokenStep>& steps, const at::Tensor& images,
+                                     const CompressOptions& options) {
+  const at::NoGradGuard no_grad;
+  for (const TokenStep& step : steps)
+    if (step.kind != TokenStep::Kind::None && step.kind != TokenStep::Kind::Reduce)
+      fail("only the operators of DiffRate tell where tokens went");
+  CompressOptions traced = options;
+  traced.trace = true;
+  Compressed compressed = compress_tokens(prepared, model, steps, traced);
+  std::vector<std::string> wanted;
+  for (const std::string& name : compressed.assignments)
+    if (!name.empty()) wanted.push_back(name);
+  Executor executor(compressed.graph);
+  Feeds out;
+  if (!wanted.empty()) out = executor.run({{compressed.graph.required_inputs().at(0)->name, images}}, wanted);
+  at::Tensor fate = at::arange(model.tokens, at::kLong).expand({images.size(0), model.tokens}).contiguous();
+  std::vector<at::Tensor> fates;
+  for (const std::string& name : compressed.assignments) {
+    if (!name.empty()) {
+      const at::Tensor next = out.at(name).gather(1, fate.clamp_min(0));
+      fate = at::where(fate < 0, fate, next);
+    }
+    fates.push_back(fate);
+  }
+  return fates;
+}
+
+at::Tensor draw_survivors(const at::Tensor& picture, const at::Tensor& fate, std::int64_t specials) {
+  const std::int64_t patches = fate.numel() - specials, height = picture.size(1), width = picture.size(2);
+  const auto side = static_cast<std::int64_t>(
+      std::llround(std::sqrt(static_cast<double>(height * width) / static_cast<double>(patches))));
+  if (side < 1 || height % side != 0 || width % side != 0 || (height / side) * (width / side) != patches)
+    fail("{} patches do not fill a picture of {} x {} pixels", patches, height, width);
+  const std::int64_t columns = width / side;
+  const at::Tensor group = fate.slice(0, specials).contiguous();
+  const auto* groups = group.data_ptr<std::int64_t>();
+  const at::Tensor source = picture.to(at::kDouble);
+  at::Tensor drawn = source.clone();
+  const auto patch = [&](const at::Tensor& of, std::int64_t i) {
+    return of.slice(1, i / columns * side, (i / columns + 1) * side)
+        .slice(2, i % columns * side, (i % columns + 1) * side);
+  };
+  constexpr double kDark = 0.15;
+  for (std::int64_t i = 0; i < patches; ++i) {
+    at::Tensor mean;
+    std::int64_t members = 0;
+    for (std::int64_t k = 0; k < patches && groups[i] >= 0; ++k)
+      if (groups[k] == groups[i]) {
+        const at::Tensor colour = patch(source, k).mean({1, 2}, /*keepdim=*/true);
+        mean = mean.defined() ? mean + colour : colour;
+        ++members;
+      }
+    if (groups[i] < 0)
+      patch(drawn, i).mul_(kDark);
+    else if (members > 1)
+      patch(drawn, i).copy_((mean / members).expand_as(patch(drawn, i)));
+  }
+  return drawn;
+}
+
+}  // namespace lithe
