@@ -180,17 +180,20 @@ void measure_layers(const QdqPlan& plan, const DatasetPtr& calibration, const Qu
   result.output_sqnr_db = sqnr.at(outputs.back());
 }
 
-/// SQNR of the first output with another plan for the same network.
-double plain_sqnr(const Groundwork& ground, QdqPlan plan, const DatasetPtr& calibration,
-                  const QuantizeOptions& options, const Graph& reference) {
+/// The network by another plan.
+Graph plain_graph(const Groundwork& ground, QdqPlan plan, const QuantizeOptions& options) {
   const ExportOptions exporting = export_options_for(options, ground.settings);
   std::vector<std::string> unsaid;
-  Progress silent;  // a line of its own would look like the one before again
   if (exporting.integer_bias) guard_biases(ground.graph, plan, unsaid);
+  return export_qdq(ground.graph, plan, exporting);
+}
+
+/// SQNR of its first output.
+double plain_sqnr(const Graph& plain, const DatasetPtr& calibration, const QuantizeOptions& options,
+                  const Graph& reference) {
+  Progress silent;  // a line of its own would look like the one before again
   const std::string& logits = reference.outputs.at(0).name;
-  return measure_sqnr(reference, export_qdq(ground.graph, plan, exporting), {logits}, calibration,
-                      sqnr_options(options), silent)
-      .at(logits);
+  return measure_sqnr(reference, plain, {logits}, calibration, sqnr_options(options), silent).at(logits);
 }
 
 /// What model and bits a checkpoint of learning is for, in a few letters.
@@ -358,10 +361,13 @@ Quantized quantize(const Graph& model, const DatasetPtr& calibration, const Quan
     ground.graph = result.reference;
     ground.layers = uncorrected;
     if (options.reconstruct)
-      result.nearest_sqnr_db = plain_sqnr(ground, nearest, calibration, options, result.reference);
-    if (options.method != QuantizeMethod::MinMax)
-      result.minmax_sqnr_db = plain_sqnr(ground, plan_by(RangeMethod::MinMax, ground, statistics, options),
-                                         calibration, options, result.reference);
+      result.nearest_sqnr_db =
+          plain_sqnr(plain_graph(ground, nearest, options), calibration, options, result.reference);
+    if (options.method != QuantizeMethod::MinMax) {
+      result.minmax_graph =
+          plain_graph(ground, plan_by(RangeMethod::MinMax, ground, statistics, options), options);
+      result.minmax_sqnr_db = plain_sqnr(*result.minmax_graph, calibration, options, result.reference);
+    }
   }
   return result;
 }

@@ -1,5 +1,6 @@
 #include "lithe/metrics/tiled.h"
 
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 #include "lithe/base/error.h"

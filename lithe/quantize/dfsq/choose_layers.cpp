@@ -115,11 +115,12 @@ class Choice {
   }
   bool holds_residual(const Block& block) const {
     return std::any_of(block.children.begin(), block.children.end(), [&](const Block& child) {
+      if (child.kind == BlockKind::Gate) return false;  // attention with a residual path of its own
       return (child.kind == BlockKind::Residual && layers_in(child) >= 2) || holds_residual(child);
     });
   }
   void collect(const Block& block) {
-    if (holds_residual(block)) {
+    if (holds_residual(block) && block.kind != BlockKind::Gate) {
       for (const Block& child : block.children) collect(child);
     } else if (layers_in(block) >= 2) {
       for (const int i : block.nodes)

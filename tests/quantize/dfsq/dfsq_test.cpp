@@ -57,6 +57,36 @@ TEST(DfsqLayers, OfRdnAreDenseAndFusingOnes) {
   EXPECT_FALSE(names.contains("shallow2"));
 }
 
+// Attention with a residual path of its own is part of the body, like the convolutions between it and the
+// blocks.
+TEST(DfsqLayers, OfGatesWithResidualPaths) {
+  Graph graph;
+  graph.header.opsets[""] = 13;
+  graph.inputs = {image("x", {-1, 8, 8, 8})};
+  graph.outputs = {image("y", {-1, 8, 8, 8})};
+  const auto conv = [&](const std::string& out, const std::string& in) {
+    graph.constants[out + "_w"] = random_data({8, 8, 3, 3}, graph.constants.size());
+    graph.nodes.push_back(make("Conv", out, {in, out + "_w"}, {{"pads", ints({1, 1, 1, 1})}}));
+    return out;
+  };
+  const auto join = [&](const std::string& op, const std::string& out, const std::string& a,
+                        const std::string& b) {
+    graph.nodes.push_back(make(op, out, {a, b}));
+    return out;
+  };
+  const std::string head = conv("head", "x");
+  const std::string block = join("Add", "block", conv("b2", conv("b1", head)), head);
+  const std::string fusion = conv("fusion", block), before = conv("a1", fusion);
+  const std::string inner = join("Add", "inner", conv("a3", conv("a2", before)), conv("af", before));
+  conv("a4", inner);
+  graph.nodes.push_back(make("Sigmoid", "mask", {"a4"}));
+  const std::string gate = join("Mul", "gate", fusion, "mask");
+  join("Add", "long", conv("last", gate), head);
+  conv("y", "long");
+  EXPECT_THAT(chosen_names(graph), ElementsAre("a1_node", "a2_node", "a3_node", "a4_node", "af_node",
+                                               "b1_node", "b2_node", "fusion_node"));
+}
+
 TEST(DfsqLayers, WithoutBlocksAllButTheEnds) {
   Graph graph;
   graph.header.opsets[""] = 13;
@@ -290,10 +320,10 @@ TEST(Dfsq, LearnsRoundings) {
   const Graph graph = build_edsr(small_network());
   Progress silent;
   for (const SubsetStatistics statistics : {SubsetStatistics::Dynamic, SubsetStatistics::Static}) {
-    QuantizeOptions options{.weight_bits = 3, .activation_bits = 4};
+    QuantizeOptions options{.weight_bits = 2, .activation_bits = 6};
     options.dfsq = DfsqOptions{.statistics = statistics};
     options.reconstruct = reconstruct_options(ReconstructMethod::Brecq, Effort::Fast);
-    set_steps(*options.reconstruct, 150);
+    set_steps(*options.reconstruct, 250);
     options.reconstruct->batch = 8;
     const Quantized result = quantize(graph, smooth_images(16, 3), options, silent);
     ASSERT_TRUE(result.reconstruction && result.nearest_sqnr_db);
