@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "bench/statistics.h"
+#include "lithe/base/error.h"
 #include "lithe/base/file.h"
 #include "lithe/base/random.h"
 #include "lithe/data/dataset.h"

@@ -89,9 +89,15 @@ void check_flags(CLI::App& app, int argc, char** argv) {
   const auto is_word = [](std::string_view text) { return !text.empty() && text[0] != '-'; };
   char** const word = std::find_if(argv + 1, argv + argc, is_word);
   if (word == argv + argc) return;
-  const CLI::App* verb = app.get_subcommand(*word);
+  CLI::App* verb = app.get_subcommand(*word);
+  std::string name = verb->get_name();
+  char** first = word + 1;
+  for (; first < argv + argc && has_verb(*verb, *first); ++first) {  // an action of the verb
+    verb = verb->get_subcommand(*first);
+    name += " " + verb->get_name();
+  }
   std::map<const CLI::Option*, int> given;
-  for (char** at = word + 1; at < argv + argc; ++at) {
+  for (char** at = first; at < argv + argc; ++at) {
     std::string flag = *at;
     if (flag == "--") break;
     if (!flag.starts_with("--") || flag.size() < 3) continue;
@@ -99,8 +105,8 @@ void check_flags(CLI::App& app, int argc, char** argv) {
     const CLI::Option* option = verb->get_option_no_throw(flag);
     if (!option) {
       const std::string meant = nearest_flag(*verb, flag);
-      fail("{} has no flag {}{}; see 'lithe {} --help'", verb->get_name(), flag,
-           meant.empty() ? "" : "; did you mean " + meant + "?", verb->get_name());
+      fail("{} has no flag {}{}; see 'lithe {} --help'", name, flag,
+           meant.empty() ? "" : "; did you mean " + meant + "?", name);
     }
     if (++given[option] > 1 && option->get_expected_max() == 1)
       fail("{} is given twice; leave one of them out", flag);

@@ -92,8 +92,7 @@ TEST(BitHooks, MovesBoundsThatCrossApartAndCounts) {
 }
 
 TEST(StartBounds, FollowWeightsAndActivations) {
-  const Graph graph = prepared(residual_net());
-  BranchGraph branches = insert_branches(graph, find_body(graph), {.bits = {2, 3, 4}, .branch_noise = 0.1});
+  BranchGraph branches = plan_multibit(residual_net(), nullptr, {.bits = {2, 3, 4}});
   EXPECT_EQ(start_bounds(branches, patches(64, 1), short_training()), 0);
   for (const LearntBounds& one : branches.bounds) {
     const float low = branches.graph.constants.at(one.low).to_floats()[0],
@@ -143,8 +142,8 @@ TEST(TrainMultibit, StartsFromATrainedModel) {
   Progress silent;
   TrainOptions dense = short_training(3);
   const Graph model = train(residual_net(), patches(256, 1), dense, silent).best;
-  MultibitOptions options{.bits = {2, 4}, .norm_batches = 2, .train = short_training(1)};
-  options.train.learning_rate = 1e-3;
+  MultibitOptions options{.bits = {2, 4}, .norm_batches = 2, .train = short_training(3)};
+  options.train.learning_rate = 0.01;
   options.train.validation = patches(200, 9);
   const MultibitTrained result = train_multibit(model, patches(256, 1), options, silent);
   EXPECT_GT(*result.history.back().validation_top1, 0.8);
@@ -172,7 +171,7 @@ TEST(TrainMultibit, Baselines) {
     MultibitOptions options{.method = method};
     if (method == MultibitMethod::AnyPrecision) options.teaching = Teaching::Recursive;
     const std::vector<int> bits = method == MultibitMethod::Lsq ? std::vector{4} : std::vector{2, 4};
-    const MultibitTrained result = small_model(bits, {}, options, 3);
+    const MultibitTrained result = small_model(bits, {}, options, 8);
     EXPECT_LT(result.history.back().loss, result.history.front().loss) << multibit_method_name(method);
     const auto scores = evaluate_bits(result.branches.graph, bits, patches(200, 9), {.threads = 1});
     for (const Evaluation& one : scores) EXPECT_GT(*one.top1, 0.4) << multibit_method_name(method);
