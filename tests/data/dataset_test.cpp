@@ -191,7 +191,7 @@ TEST(Cifar, ReadsRecordsOfSeveralFiles) {
   EXPECT_THAT(labels_of(open_dataset("cifar100:" + path + "/x.bin", kRaw)), ElementsAre(77));
 }
 
-std::string idx_bytes(std::vector<int> shape, const std::string& data) {
+std::string idx_bytes(const std::vector<int>& shape, const std::string& data) {
   std::string out{0, 0, 8, static_cast<char>(shape.size())};
   for (const int dim : shape)
     for (const int shift : {24, 16, 8, 0}) out += static_cast<char>(dim >> shift & 0xFF);

@@ -41,7 +41,7 @@ Graph small_graph() {
   return g;
 }
 
-at::Tensor row(std::vector<float> values) {
+at::Tensor row(const std::vector<float>& values) {
   return at::tensor(values).unsqueeze(0);
 }
 

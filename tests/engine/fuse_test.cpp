@@ -50,7 +50,7 @@ void expect_same(const Graph& g, const at::Tensor& x, double tolerance = 1e-5) {
   }
 }
 
-TensorData random_data(std::vector<std::int64_t> shape, double offset = 0) {
+TensorData random_data(const std::vector<std::int64_t>& shape, double offset = 0) {
   return to_tensor_data(at::randn(shape) * 0.5 + offset);
 }
 

@@ -195,7 +195,7 @@ void compare_with_reference(const Layout& layout) {
   for (int t = 1; t <= 5; ++t) {
     const SoftRoundStep step{
         .lr = 1e-2, .step = t, .regulariser_weight = t < 3 ? 0 : 0.05f, .regulariser_beta = 8};
-    const Floats gradient = normals(count, static_cast<std::uint64_t>(20 + t));
+    const Floats gradient = normals(count, 20 + static_cast<std::uint64_t>(t));
     const double value = soft_round_step(fast.round, {first.data(), second.data()}, step, gradient.data(),
                                          actual.data(), grad_scale.data());
     const double slow_value =
