@@ -49,6 +49,21 @@ at::Tensor convolve(const at::Tensor& x, const at::Tensor& weight, const at::Ten
   return at::convolution(x, weight, bias, strides, pads, dilations, transposed, output_pads, groups);
 }
 
+/// Picks every stride-th position of the input of a convolution of single positions, which then goes on with
+/// stride 1. Going backwards through such a convolution of few channels, oneDNN (as of LibTorch 1.13, AVX2)
+/// writes behind the end of its result.
+void pick_positions(at::Tensor& x, const at::Tensor& weight, Window& window) {
+  const auto all = [](const Ints& numbers, std::int64_t wanted) {
+    return std::all_of(numbers.begin(), numbers.end(), [wanted](auto n) { return n == wanted; });
+  };
+  const Ints kernel = spatial(weight);
+  const bool learns = at::GradMode::is_enabled() && (x.requires_grad() || weight.requires_grad());
+  if (!learns || !all(kernel, 1) || all(window.strides, 1) || !all(window.pads_begin, 0)) return;
+  for (std::size_t i = 0; i < window.rank(); ++i)
+    x = x.slice(static_cast<std::int64_t>(i) + 2, 0, INT64_MAX, window.strides[i]);
+  window.strides.assign(window.rank(), 1);
+}
+
 std::vector<at::Tensor> conv(const OpCall& call) {
   at::Tensor x = call.input(0);
   const at::Tensor& weight = call.input(1);
@@ -66,6 +81,7 @@ std::vector<at::Tensor> conv(const OpCall& call) {
     x = at::constant_pad_nd(x, torch_pads(window));
     window.pads_begin.assign(window.rank(), 0);
   }
+  pick_positions(x, weight, window);
   return {convolve(x, weight, call.optional(2), window.strides, window.pads_begin, window.dilations, false,
                    Ints(window.rank(), 0), groups)};
 }

@@ -100,7 +100,7 @@ TEST(Deploy, FastIsNear) {
     // Noise of codes, not another function.
     const double error = (y - exact).norm().item<double>() / exact.norm().item<double>();
     EXPECT_GT(error, 0) << bits;
-    EXPECT_LT(error, bits <= 3 ? 0.5 : 0.25) << bits;
+    EXPECT_LT(error, bits <= 3 ? 0.8 : 0.25) << bits;
   }
 }
 

@@ -144,6 +144,28 @@ TEST(Gradient, Indexing) {
   }
 }
 
+// Kernels of single positions that step over some, with few channels, channels last.
+TEST(Gradient, StridedPointConvolution) {
+  at::manual_seed(1);
+  const OpSettings settings{.attributes = {{"strides", std::vector<std::int64_t>{2, 2}}}};
+  for (const std::int64_t channels : {2, 4, 5, 8}) {
+    const at::Tensor x = at::randn({32, channels, 8, 8}), weight = at::randn({16, channels, 1, 1});
+    const auto gradients_in = [&](at::ScalarType type) {
+      const at::Tensor a = x.to(type).requires_grad_(), b = weight.to(type).requires_grad_();
+      const at::Tensor y =
+          run_op("Conv",
+                 {a.contiguous(at::MemoryFormat::ChannelsLast), b.contiguous(at::MemoryFormat::ChannelsLast)},
+                 settings);
+      return torch::autograd::grad({(y * y).sum()}, {a, b});
+    };
+    const auto single = gradients_in(at::kFloat), twice = gradients_in(at::kDouble);
+    for (std::size_t i = 0; i < 2; ++i)
+      EXPECT_TRUE(at::allclose(single[i].to(at::kDouble), twice[i], 1e-4, 1e-3)) << channels << " " << i;
+  }
+  expect_op_gradients("Conv", {numbers({2, 3, 5, 5}), numbers({2, 3, 1, 1}, 1), numbers({2}, 2)}, {},
+                      settings);
+}
+
 TEST(Gradient, ImageAndLinear) {
   expect_op_gradients("Conv", {numbers({1, 2, 4, 4}), numbers({3, 2, 3, 3}, 1), numbers({3}, 2)}, {},
                       {.attributes = {{"pads", std::vector<std::int64_t>{1, 0, 1, 1}},
