@@ -2,7 +2,8 @@
 // is written once they are.
 #pragma once
 
-#include <map>
+#include <ATen/ATen.h>
+
 #include <string>
 #include <vector>
 
@@ -15,13 +16,21 @@ namespace lithe {
 /// A layer whose input is rounded to points.
 struct SubsetLayer {
   std::string layer, input;   // name of the layer, and what it reads in the float graph
-  std::string normal;         // what it reads in the normalised graph
+  std::string normal;         // the value that is rounded, in the normalised graph
   SubsetQuantizer quantizer;  // of `input`
+  int weight_bits = 32;
+  std::vector<double> energy;  // mean square of each channel once normalised
 };
 
-/// The float graph, where each of these layers reads a value of its own, `normal`. With dynamic statistics it
-/// is the input itself. Otherwise it is the input divided by the scales of its channels, and the weights are
-/// multiplied by them: the same function, with weights that are then quantised as they will be used.
+/// The float graph with these inputs made ready: the same function, whose values `normal` are to be rounded.
+///
+/// Dynamic statistics: `normal` is the input itself. Static: it is (input - mean) / scale by channel. The
+/// weights are multiplied by the scales, less a power of two for each input channel, by which the value is
+/// multiplied instead (a shift): chosen so that the rounding of the weights does the least harm, because with
+/// plain scales the weights of strong channels would take all the range. What the mean m_c of channel c adds
+/// to output o is the sum of w[o, c, tap] m_c over taps inside the image, by weights that are not rounded:
+/// where there is no padding a number, which goes into the bias; else a convolution of a plane of ones with
+/// the sums over c, padded with zeros as the layer itself is, so that borders are exact.
 struct NormalisedGraph {
   Graph graph;
   std::vector<SubsetLayer> layers;
@@ -31,13 +40,14 @@ NormalisedGraph normalise_channels(const Graph& graph, std::vector<SubsetLayer> 
 /// What rounds `normal` to points and leaves it in the range of `normal`.
 SubsetQuantizer quantizer_of_normal(const SubsetLayer& layer);
 
-/// The graph with points and weights written into it; `weights` are of the normalised graph.
-///
-/// Dynamic: DynamicSubsetQuantize in front of the layer. Static: SubsetQuantize leaves multiples of 1/1024,
-/// which the layer multiplies with weights that hold the scales. What the mean m_c of channel c adds to
-/// output o is the sum of w[o, c, tap] m_c over taps inside the image: where there is no padding a number,
-/// which goes into the bias; else a convolution of a plane of ones with the sums over c, padded with zeros as
-/// the layer itself is, so that borders are exact.
+/// The graph with points and weights written into it: nodes DynamicSubsetQuantize, or SubsetQuantize, which
+/// leave multiples of 1/1024. `weights` are of the normalised graph.
 Graph export_subsets(const NormalisedGraph& normalised, const QdqPlan& weights);
+
+/// Exponents k <= 0, one an input channel, so that weights / 2^k with `bits` bits and inputs times 2^k lose
+/// the least: the best of none, of the sizes of the channels' scales, and of their largest weights. The noise
+/// of rounding is reckoned as sum over outputs of step^2 times the energy of the scaled inputs.
+std::vector<int> choose_shifts(const at::Tensor& weight, std::int64_t groups,
+                               const std::vector<float>& scales, const std::vector<double>& energy, int bits);
 
 }  // namespace lithe

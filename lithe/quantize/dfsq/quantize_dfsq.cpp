@@ -90,6 +90,7 @@ std::int64_t input_channels(const Graph& graph, const Layer& layer) {
 struct Table {
   TensorData points;
   double distinct = 0, loss = 0, squares = 0;
+  std::vector<double> energy;  // mean square by channel
 };
 using TableKey = std::pair<std::string, int>;
 
@@ -226,6 +227,7 @@ class Selector {
       table.distinct += selections[c].distinct / static_cast<double>(channels);
       table.loss += selections[c].loss;
       table.squares += squares[c];
+      table.energy.push_back(numbers[c] > 0 ? squares[c] / static_cast<double>(numbers[c]) : 0);
       report_.numbers += numbers[c];
     }
     return table;
@@ -261,6 +263,8 @@ std::vector<SubsetLayer> subset_layers(const Ground& ground, const Selector& sel
     const Table& table = tables.at({layer.input, layer.activation_bits});
     const bool centre = selector.centred(layer.input);
     SubsetLayer one{.layer = layer.name, .input = layer.input};
+    one.weight_bits = layer.weight_bits;
+    one.energy = table.energy;
     one.quantizer.points = table.points;
     one.quantizer.centre = centre;
     one.quantizer.dynamic = report.options.statistics == SubsetStatistics::Dynamic;

@@ -190,12 +190,36 @@ TEST_P(StaticFold, IsExactUpToTheBorder) {
     for (const bool bias : {false, true}) {
       OneLayer one = one_layer(GetParam(), groups, bias);
       const NormalisedGraph normalised = normalise_channels(one.graph, {one.layer});
-      EXPECT_LT(largest_gap(run(normalised.graph, x), run(one.graph, x)), 1e-5);
+      const at::Tensor plain = run(one.graph, x);
+      EXPECT_LT(largest_gap(run(normalised.graph, x), plain), 5e-6 * plain.abs().max().item<double>());
       const Graph exported = export_subsets(normalised, {.layers = find_layers(normalised.graph)});
       const at::Tensor wanted = unfolded(one, x);
       EXPECT_LT(largest_gap(run(exported, x), wanted), 2e-5 * wanted.abs().max().item<double>());
       for (const Node& node : exported.nodes) EXPECT_NE(node.op_type, "Div");
+
+      // Powers of two on either side change nothing.
+      one.layer.weight_bits = 4;
+      one.layer.energy = {0.1, 0.2, 0.1, 0.05};
+      const NormalisedGraph shifted = normalise_channels(one.graph, {one.layer});
+      EXPECT_LT(largest_gap(run(export_subsets(shifted, {.layers = find_layers(shifted.graph)}), x), wanted),
+                2e-5 * wanted.abs().max().item<double>());
     }
+}
+
+// Inputs of very different size: with shifts, rounded weights do far less harm.
+TEST(Shifts, KeepWeakChannelsAlive) {
+  const at::NoGradGuard no_grad;
+  const at::Tensor weight = random_tensor({8, 4, 3, 3}, 1);
+  const std::vector<float> scales{100, 1, 0.1f, 10};
+  const std::vector<double> energy(4, 0.1);
+  const std::vector<int> shifts = choose_shifts(weight, 1, scales, energy, 4);
+  EXPECT_THAT(shifts, ElementsAre(0, -7, -8, -3));
+  EXPECT_THAT(choose_shifts(weight, 1, scales, energy, 8), ElementsAre(0, 0, 0, 0));
+  // Large weights on weak inputs need none.
+  const at::Tensor balanced = weight / at::tensor({100.0, 1.0, 0.1, 10.0}).to(at::kFloat).view({1, 4, 1, 1});
+  for (const int shift : choose_shifts(balanced, 1, scales, energy, 4)) EXPECT_GE(shift, -1);
+  const std::vector<int> grouped = choose_shifts(random_tensor({8, 2, 3, 3}, 2), 2, scales, energy, 4);
+  EXPECT_EQ(grouped.size(), 4u);
 }
 
 INSTANTIATE_TEST_SUITE_P(
