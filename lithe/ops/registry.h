@@ -93,7 +93,7 @@ void register_bound_quantize(OpRegistry&);  // bound_quantize.cpp: lithe.BoundQu
 void register_fake_quantize(OpRegistry&);   // fake_quantize.cpp: lithe.FakeQuantize
 void register_subset_quantize(
     OpRegistry&);  // subset_quantize.cpp: lithe.SubsetQuantize, lithe.DynamicSubsetQuantize
-void register_token_reduce(OpRegistry&);    // token_reduce.cpp: lithe.TokenPrune, lithe.TokenReduce
-void register_token_soft(OpRegistry&);      // token_soft.cpp: lithe.TokenReduceSoft and what goes with it
+void register_token_reduce(OpRegistry&);  // token_reduce.cpp: lithe.TokenPrune, lithe.TokenReduce
+void register_token_soft(OpRegistry&);    // token_soft.cpp: lithe.TokenReduceSoft and what goes with it
 
 }  // namespace lithe
