@@ -101,6 +101,7 @@ void add_verify(CLI::App&);
 void add_quantize(CLI::App&);
 void add_sparsify(CLI::App&);
 void add_multibit(CLI::App&);
+void add_tokens(CLI::App&);
 void add_train(CLI::App&);
 
 }  // namespace lithe::cli

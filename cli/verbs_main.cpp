@@ -3,7 +3,7 @@
 
 extern "C" __attribute__((visibility("default"))) int lithe_run_verbs(int argc, char** argv) {
   using namespace lithe::cli;
-  return run_command_line(
-      argc, argv,
-      {add_list_operators, add_eval, add_verify, add_quantize, add_sparsify, add_multibit, add_train});
+  return run_command_line(argc, argv,
+                          {add_list_operators, add_eval, add_verify, add_quantize, add_sparsify, add_multibit,
+                           add_tokens, add_train});
 }

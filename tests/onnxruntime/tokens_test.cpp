@@ -37,7 +37,9 @@ TEST_P(TokensExport, AgreesWithTheEngine) {
   const auto& [method, sizes, class_token, class_rows, opset] = GetParam();
   const at::NoGradGuard no_grad;
   Progress silent;
-  for (const std::int64_t baked : {-1, 1}) {
+  const bool also_baked = method == TokenMethod::Fixed && sizes == TokenSizes::Faithful;
+  for (const std::int64_t baked :
+       also_baked ? std::vector<std::int64_t>{-1, 1} : std::vector<std::int64_t>{-1}) {
     const TokensOptions options{
         .method = method, .share = 0.55, .sizes = sizes, .class_rows = class_rows, .seed = 3};
     const TokensResult result =

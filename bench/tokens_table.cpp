@@ -1,0 +1,347 @@
+// Ways to thin out tokens side by side at equal multiply-accumulates, with frozen weights, on small
+// transformers that are trained here.
+//   tokens_table [--tier smoke|small|paper] [--data-root DIR] [--results FILE] [--seeds N] [--threads N]
+//                [--budgets 0.6,0.45]
+// Every finished run is one JSON line appended to FILE (default tokens_<tier>.jsonl); a run that is there is
+// not done again. The networks are kept beside it. Tables and gates come from the file.
+//
+// Without DIR (and without the environment variable LITHE_DATA) the images are a procedural set of gratings
+// in discs; the tier paper needs DIR/cifar10/{train_25000,test_5000}.bin. A seed draws the network's weights
+// and its training, and the search. All methods of a seed share the network, the held-out images and the
+// budget, which each meets from below to within a token. "learned" is DiffRate with the budget met by its
+// multiplier and the repair.
+#include <ATen/Parallel.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <ctime>
+#include <filesystem>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "bench/gratings.h"
+#include "bench/run_file.h"
+#include "bench/statistics.h"
+#include "lithe/graph/onnx.h"
+#include "lithe/models/models.h"
+#include "lithe/tokens/tokens.h"
+
+namespace {
+
+using namespace lithe;
+using bench::BySeed;
+using bench::moments;
+using bench::RunFile;
+using nlohmann::json;
+namespace fs = std::filesystem;
+
+constexpr int kFirstSeed = 1005;
+
+struct Tier {
+  std::string name = "smoke";
+  int seeds = 1, random_schedules = 3;
+  VitOptions net{.image_size = 32, .patch = 8, .dim = 32, .depth = 4, .heads = 2, .classes = 10};
+  std::int64_t train = 2000, test = 1000, epochs = 6, search = 500, search_epochs = 6;
+  std::vector<double> budgets{0.6};
+  std::string data;  // "": gratings
+};
+
+Tier tier_of(const std::string& name) {
+  if (name == "smoke") return {};
+  const VitOptions net{.image_size = 32, .patch = 4, .dim = 64, .depth = 6, .heads = 4, .classes = 10};
+  Tier tier{.name = "small",
+            .seeds = 5,
+            .random_schedules = 10,
+            .net = net,
+            .train = 12800,
+            .test = 4000,
+            .epochs = 4,
+            .search = 2000,
+            .search_epochs = 5,
+            .budgets = {0.6, 0.45, 0.35}};
+  if (name == "paper") {
+    tier.name = name;
+    tier.random_schedules = 100;
+    tier.net.dim = 128;
+    tier.net.depth = 8;
+    tier.epochs = 40;
+    tier.search = 10000;
+    tier.search_epochs = 3;
+  } else if (name != "small") {
+    fail("--tier {}: give smoke, small or paper", name);
+  }
+  return tier;
+}
+
+struct Bench {
+  Tier tier;
+  int threads = 1;
+  fs::path results, root;
+  DatasetPtr train, test;
+};
+
+DatasetPtr cifar(const fs::path& file) {
+  return open_dataset("cifar10:" + file.string(),
+                      {.mean = {0.4914, 0.4822, 0.4465}, .std = {0.2470, 0.2435, 0.2616}});
+}
+
+Graph trained_network(const Bench& bench, int seed) {
+  const fs::path path = fs::path(bench.results).replace_extension() / fmt::format("net_{}.onnx", seed);
+  if (fs::exists(path)) return read_onnx(path);
+  fs::create_directories(path.parent_path());
+  VitOptions net = bench.tier.net;
+  net.seed = static_cast<std::uint64_t>(seed);
+  TrainOptions options{.epochs = bench.tier.epochs,
+                       .batch = 128,
+                       .optimiser = AdamW{},
+                       .learning_rate = 2e-3,
+                       .warmup_epochs = 0.1 * static_cast<double>(bench.tier.epochs),
+                       .weight_decay = 0.05};
+  options.clip_norm = 1;
+  options.seed = static_cast<std::uint64_t>(seed);
+  options.threads = bench.threads;
+  if (!bench.tier.data.empty()) options.augmentation = {.flip = true, .padded_crop = 4};
+  Progress silent;
+  const Graph graph = train(build_vit(net), bench.train, options, silent).best;
+  write_onnx(graph, path);
+  return graph;
+}
+
+json scored(const Bench& bench, const Graph& graph, const std::string& key, int seed,
+            const std::string& method, double budget, double macs) {
+  const at::NoGradGuard no_grad;
+  Executor executor(graph);
+  const Evaluation score = evaluate(executor, bench.test, {.batch = 100, .threads = bench.threads});
+  return {{"key", key},       {"seed", seed}, {"method", method},
+          {"budget", budget}, {"macs", macs}, {"top1", score.top1.value_or(0)}};
+}
+
+struct Method {
+  std::string name;
+  TokensOptions options;
+};
+
+std::vector<Method> methods_of(const Tier& tier) {
+  std::vector<Method> methods{
+      {"learned both", {.method = TokenMethod::DiffRate}},
+      {"learned both, consistent", {.method = TokenMethod::DiffRate, .sizes = TokenSizes::Consistent}},
+      {"learned prune", {.method = TokenMethod::DiffRate, .kind = TokenKind::Prune}},
+      {"learned merge", {.method = TokenMethod::DiffRate, .kind = TokenKind::Merge}},
+      {"evit", {.method = TokenMethod::Evit}},
+      {"tome", {.method = TokenMethod::Tome}},
+      {"fraction both", {.method = TokenMethod::Fixed}},
+      {"fraction prune", {.method = TokenMethod::Fixed, .kind = TokenKind::Prune}},
+      {"fraction merge", {.method = TokenMethod::Fixed, .kind = TokenKind::Merge}},
+      {"count both", {.method = TokenMethod::Fixed, .fall = TokenFall::Count}},
+      {"count prune", {.method = TokenMethod::Fixed, .kind = TokenKind::Prune, .fall = TokenFall::Count}},
+      {"count merge", {.method = TokenMethod::Fixed, .kind = TokenKind::Merge, .fall = TokenFall::Count}}};
+  for (int i = 0; i < tier.random_schedules; ++i)
+    methods.push_back({fmt::format("random {}", i),
+                       {.method = TokenMethod::Random, .seed = static_cast<std::uint64_t>(i)}});
+  return methods;
+}
+
+void run_all(const Bench& bench, RunFile& runs) {
+  for (int s = 0; s < bench.tier.seeds; ++s) {
+    const int seed = kFirstSeed + s;
+    std::optional<Graph> graph;
+    const auto network = [&]() -> const Graph& {
+      if (!graph) graph = trained_network(bench, seed);
+      return *graph;
+    };
+    const auto record = [&](const json& run, double seconds) {
+      json line = run;
+      line["seconds"] = seconds;
+      runs.add(line);
+      fmt::print("{:<28} seed {} budget {:.2f}: top-1 {:.2f} % at {:.4f}, {:.0f} s\n",
+                 line["method"].get<std::string>(), seed, line["budget"].get<double>(),
+                 100 * line["top1"].get<double>(), line["macs"].get<double>(), seconds);
+      std::fflush(stdout);
+    };
+    const std::string dense_key = fmt::format("dense/{}", seed);
+    if (!runs.find(dense_key)) record(scored(bench, network(), dense_key, seed, "dense", 1, 1), 0);
+    for (const double budget : bench.tier.budgets)
+      for (const Method& method : methods_of(bench.tier)) {
+        const std::string key = fmt::format("{}/{}/{}", method.name, budget, seed);
+        if (runs.find(key)) continue;
+        const std::clock_t start = std::clock();
+        TokensOptions options = method.options;
+        options.share = budget;
+        if (options.method != TokenMethod::Random) options.seed = static_cast<std::uint64_t>(seed);
+        options.train.epochs = bench.tier.search_epochs;
+        options.train.threads = bench.threads;
+        options.train.seed = static_cast<std::uint64_t>(seed);
+        Progress silent;
+        try {
+          const TokensResult result = reduce_model_tokens(
+              network(), seeded_subset(bench.train, bench.tier.search, static_cast<std::uint64_t>(seed)),
+              options, silent);
+          json run = scored(bench, result.graph, key, seed, method.name, budget,
+                            static_cast<double>(result.macs) / static_cast<double>(result.macs_before));
+          run["prune"] = result.schedule.prune;
+          run["merge"] = result.schedule.merge;
+          record(run, static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC);
+        } catch (const Error& error) {
+          if (error.kind() != ErrorKind::Input ||
+              std::string(error.what()).find("cannot be reached") == std::string::npos)
+            throw;
+          fmt::print("{:<28} seed {} budget {:.2f}: {}\n", method.name, seed, budget, error.what());
+        }
+      }
+  }
+}
+
+BySeed top1(const Bench& bench, const RunFile& runs, const std::string& method, double budget) {
+  BySeed result;
+  for (int s = 0; s < bench.tier.seeds; ++s)
+    if (const json* run = runs.find(fmt::format("{}/{}/{}", method, budget, kFirstSeed + s)))
+      result[kFirstSeed + s] = 100 * run->at("top1").get<double>();
+  return result;
+}
+
+void print_tables(const Bench& bench, const RunFile& runs) {
+  for (const double budget : bench.tier.budgets) {
+    fmt::print(
+        "\nat most {:.2f} of the multiply-accumulates, top-1 in % (mean over seeds, deviation), learned both "
+        "less it "
+        "(paired, 95 %)\n",
+        budget);
+    const BySeed learned = top1(bench, runs, "learned both", budget);
+    for (const Method& method : methods_of(bench.tier)) {
+      if (method.name.starts_with("random ") && method.name != "random 0") continue;
+      const BySeed own = top1(bench, runs, method.name, budget);
+      if (own.empty()) {
+        fmt::print("  {:<28} does not come down to it\n", method.name);
+        continue;
+      }
+      const auto level = moments(bench::values_of(own)), lead = moments(bench::paired(learned, own));
+      fmt::print("  {:<28} {:6.2f} ({:.2f})   {:+.2f} +- {:.2f}\n", method.name, level.mean, level.deviation,
+                 lead.mean, lead.interval());
+    }
+  }
+}
+
+void gate(const char* text, bool held, double number) {
+  fmt::print("  {:<72} {:>8.2f}  {}\n", text, number, held ? "holds" : "DOES NOT HOLD");
+}
+
+void print_gates(const Bench& bench, const RunFile& runs) {
+  fmt::print("\ngates\n");
+  double worst = 0;
+  for (const double budget : bench.tier.budgets) {
+    for (int s = 0; s < bench.tier.seeds; ++s)
+      if (const json* run = runs.find(fmt::format("learned both/{}/{}", budget, kFirstSeed + s)))
+        worst = std::max(worst, budget - run->at("macs").get<double>());
+    const auto lead = [&](const char* method) {
+      return bench::paired(top1(bench, runs, "learned both", budget), top1(bench, runs, method, budget));
+    };
+    const auto mean = [](const std::vector<double>& values) { return moments(values).mean; };
+    fmt::print(" budget {:.2f}\n", budget);
+    if (budget <= 0.45) {
+      gate("learned ahead of a constant count by 1 point or more", mean(lead("count both")) >= 1,
+           mean(lead("count both")));
+      const auto ahead = lead("fraction both");
+      const auto wins = std::count_if(ahead.begin(), ahead.end(), [](double x) { return x >= 0; });
+      gate("learned not behind a constant fraction in 4 of 5 seeds (seeds)",
+           5 * wins >= 4 * static_cast<std::int64_t>(ahead.size()) && !ahead.empty(),
+           static_cast<double>(wins));
+      const auto pruned = bench::paired(top1(bench, runs, "learned both", budget),
+                                        top1(bench, runs, "learned prune", budget));
+      gate("both ahead of pruning alone by 0.5 points or more", mean(pruned) >= 0.5, mean(pruned));
+    }
+    std::vector<double> places;
+    for (int s = 0; s < bench.tier.seeds; ++s) {
+      const auto learned = top1(bench, runs, "learned both", budget);
+      const auto own = learned.find(kFirstSeed + s);
+      int below = 0, all = 0;
+      for (int i = 0; i < bench.tier.random_schedules && own != learned.end(); ++i) {
+        const auto other = top1(bench, runs, fmt::format("random {}", i), budget);
+        if (const auto found = other.find(own->first); found != other.end()) {
+          ++all;
+          below += found->second <= own->second ? 1 : 0;
+        }
+      }
+      if (all > 0) places.push_back(100.0 * below / all);
+    }
+    gate("learned at or above 90 % of random schedules (mean percentile)", mean(places) >= 90, mean(places));
+    gate("both against merging alone, points (reported only)", true,
+         mean(bench::paired(top1(bench, runs, "learned both", budget),
+                            top1(bench, runs, "learned merge", budget))));
+  }
+  std::vector<double> means;
+  for (const double budget : bench.tier.budgets)
+    means.push_back(moments(bench::values_of(top1(bench, runs, "learned both", budget))).mean);
+  gate("accuracy does not rise as the budget falls (largest rise)",
+       std::is_sorted(means.rbegin(), means.rend()), [&] {
+         double rise = 0;
+         for (std::size_t i = 1; i < means.size(); ++i) rise = std::max(rise, means[i] - means[i - 1]);
+         return rise;
+       }());
+  gate("budget met to 0.5 % (worst, in % of the dense cost)", worst <= 0.005, 100 * worst);
+}
+
+int run(int argc, char** argv) {
+  std::string tier = "smoke", budgets;
+  Bench bench;
+  int seeds = 0;
+  const char* root = std::getenv("LITHE_DATA");
+  if (root) bench.root = root;
+  for (int i = 1; i + 1 < argc; i += 2) {
+    const std::string flag = argv[i], value = argv[i + 1];
+    if (flag == "--tier")
+      tier = value;
+    else if (flag == "--data-root")
+      bench.root = value;
+    else if (flag == "--results")
+      bench.results = value;
+    else if (flag == "--seeds")
+      seeds = std::stoi(value);
+    else if (flag == "--threads")
+      bench.threads = std::stoi(value);
+    else if (flag == "--budgets")
+      budgets = value;
+    else
+      fail("unknown flag {}", flag);
+  }
+  if (argc % 2 == 0) fail("incomplete flag {}", argv[argc - 1]);
+  bench.tier = tier_of(tier);
+  if (seeds > 0) bench.tier.seeds = seeds;
+  if (!budgets.empty()) {
+    bench.tier.budgets.clear();
+    std::stringstream parts(budgets);
+    for (std::string part; std::getline(parts, part, ',');) bench.tier.budgets.push_back(std::stod(part));
+  }
+  if (bench.results.empty()) bench.results = fmt::format("tokens_{}.jsonl", tier);
+  at::set_num_threads(bench.threads);
+  if (tier == "paper") {
+    if (bench.root.empty()) {
+      fmt::print(
+          "tokens_table: the tier paper needs CIFAR-10; give its folder by --data-root or LITHE_DATA\n");
+      return 0;
+    }
+    bench.tier.data = (bench.root / "cifar10").string();
+    bench.train = cifar(bench.root / "cifar10/train_25000.bin");
+    bench.test = cifar(bench.root / "cifar10/test_5000.bin");
+  } else {
+    bench.train = bench::gratings(bench.tier.train, 1);
+    bench.test = bench::gratings(bench.tier.test, 2);
+  }
+  RunFile runs(bench.results, {"seed", "method", "budget", "macs", "top1"});
+  run_all(bench, runs);
+  print_tables(bench, runs);
+  print_gates(bench, runs);
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "tokens_table: {}\n", error.what());
+    return 2;
+  }
+}

@@ -1,0 +1,404 @@
+// `lithe tokens`: fewer tokens for vision transformers.
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <sstream>
+
+#include "cli/data_flags.h"
+#include "cli/plan_report.h"
+#include "cli/tokens_report.h"
+#include "cli/torch_setup.h"
+#include "cli/train_flags.h"
+#include "cli/train_report.h"
+#include "cli/validators.h"
+#include "cli/verbs.h"
+#include "lithe/base/error.h"
+#include "lithe/data/side_by_side.h"
+#include "lithe/engine/random_inputs.h"
+#include "lithe/graph/onnx.h"
+#include "lithe/tokens/survivors.h"
+
+namespace lithe::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct TokensFlags {
+  Invocation call{"tokens"};
+  PreprocessFlags preprocess;
+  TokensOptions options;
+  std::string data, val, method = "diffrate", schedule, schedule_out, kind = "both", fall = "fraction",
+                         sizes = "faithful", checkpoints, compare;
+  double penalty = 5, multiplier = 0.5;
+  std::int64_t pictures = 4;
+  bool dry_run = false;
+  CLI::App* verb = nullptr;  // to ask which flags were given
+};
+
+TokenMethod method_of(const std::string& name) {
+  for (const TokenMethod method :
+       {TokenMethod::Tome, TokenMethod::Evit, TokenMethod::Random, TokenMethod::Fixed})
+    if (name == token_method_name(method)) return method;
+  return TokenMethod::DiffRate;
+}
+
+TokensOptions options_of(const TokensFlags& flags, const Preprocess& preprocess, at::Device device) {
+  TokensOptions options = flags.options;
+  options.method = method_of(flags.method);
+  options.kind = flags.kind == "prune"   ? TokenKind::Prune
+                 : flags.kind == "merge" ? TokenKind::Merge
+                                         : TokenKind::Both;
+  options.fall = flags.fall == "count" ? TokenFall::Count : TokenFall::Fraction;
+  options.sizes = flags.sizes == "consistent" ? TokenSizes::Consistent
+                  : flags.sizes == "weighted" ? TokenSizes::Weighted
+                                              : TokenSizes::Faithful;
+  options.seed = flags.call.options.seed;
+  options.learning.penalty = flags.penalty;
+  options.learning.multiplier_rate = flags.multiplier;
+  TrainOptions& train = options.train;
+  train.seed = flags.call.options.seed;
+  train.threads = flags.call.threads();
+  train.device = device;
+  train.preprocess = preprocess;
+  train.resume = flags.call.options.resume;
+  train.checkpoints =
+      flags.checkpoints.empty() ? default_checkpoints(flags.call.options.output) : flags.checkpoints;
+  if (!flags.schedule.empty()) {
+    if (!flags.verb->get_option("--method")->empty())
+      fail("--schedule gives the counts, so that --method has nothing to choose; leave one of them out");
+    if (!flags.verb->get_option("--flops")->empty())
+      fail("--schedule gives the counts, and with them the cost; leave --flops out");
+    options.schedule = read_schedule(flags.schedule);
+  }
+  return options;
+}
+
+/// The best of some runs of one image each, in turns, so that both meet the same machine.
+std::pair<double, double> latencies(const Graph& first, const Graph& second, at::Device device) {
+  const at::NoGradGuard no_grad;
+  Executor a(first, {.device = device}), b(second, {.device = device});
+  const auto feeds = [&](const Graph& graph) {
+    Feeds all = random_inputs(graph, 1);
+    for (auto& [name, value] : all) value = value.to(device);
+    return all;
+  };
+  const Feeds x = feeds(first), y = feeds(second);
+  double best[2] = {1e9, 1e9};
+  const auto run = [&](int which, Executor& executor, const Feeds& inputs) {
+    const auto start = std::chrono::steady_clock::now();
+    const Feeds out = executor.run(inputs);
+    if (device.is_cuda()) out.begin()->second.to(at::kCPU);
+    const std::chrono::duration<double, std::milli> passed = std::chrono::steady_clock::now() - start;
+    best[which] = std::min(best[which], passed.count());
+  };
+  const auto begin = std::chrono::steady_clock::now();
+  for (int i = 0; i < 30 && (i < 3 || std::chrono::steady_clock::now() - begin < std::chrono::seconds(2));
+       ++i) {
+    run(0, a, x);
+    run(1, b, y);
+  }
+  return {best[0], best[1]};
+}
+
+/// The first images, and what is left of them behind a third and two thirds of the blocks and the last one.
+std::vector<Picture> draw_pictures(const TokensPlan& plan, const TokensResult& result,
+                                   const TokensOptions& options, const DatasetPtr& data, std::int64_t count) {
+  std::vector<Picture> pictures;
+  const DatasetPtr some = seeded_subset(data, count, options.seed);
+  Loader loader(some, {.batch = 1, .threads = 1});
+  const std::size_t blocks = plan.model.blocks.size();
+  for (Batch batch; loader.next(batch);) {
+    const at::Tensor images = bind_batch(plan.prepared, batch).begin()->second;
+    if (images.dim() != 4) return {};
+    const auto fates = trace_tokens(plan.prepared, plan.model, result.steps, images,
+                                    {.sizes = options.sizes, .class_rows = options.class_rows});
+    const at::Tensor picture = to_pixels(images[0], options.train.preprocess);
+    std::vector<LabelledPicture> row{{"image", picture}};
+    for (std::size_t third = 1; third <= 3; ++third) {
+      const std::size_t l = std::max<std::size_t>(1, blocks * third / 3) - 1;
+      row.push_back(
+          {fmt::format("block {}", l + 1), draw_survivors(picture, fates[l][0], plan.model.specials)});
+    }
+    const int magnify = static_cast<int>(std::clamp<std::int64_t>(160 / picture.size(1), 1, 6));
+    pictures.push_back({batch.names[0], side_by_side_png(row, magnify), ""});
+  }
+  return pictures;
+}
+
+std::vector<double> shares_of(const std::string& text, double own) {
+  std::vector<double> shares;
+  std::stringstream parts(text);
+  for (std::string part; std::getline(parts, part, ',');) {
+    std::size_t used = 0;
+    double share = 0;
+    try {
+      share = std::stod(part, &used);
+    } catch (const std::exception&) {
+      used = 0;
+    }
+    if (used != part.size() || !(share > 0 && share <= 1))
+      fail("--compare {}: give shares above 0 and up to 1, such as 0.5,0.7", text);
+    shares.push_back(share);
+  }
+  if (std::find(shares.begin(), shares.end(), own) == shares.end()) shares.push_back(own);
+  std::sort(shares.begin(), shares.end());
+  return shares;
+}
+
+/// Every method that does not learn, at every share.
+std::vector<TokenScore> compare(const TokensPlan& plan, const TokensOptions& options,
+                                const std::vector<double>& shares,
+                                const std::function<Evaluation(const Graph&)>& score, Progress& progress) {
+  struct Entry {
+    std::string name;
+    TokenMethod method;
+    TokenKind kind;
+    TokenFall fall;
+  };
+  const std::vector<Entry> entries{
+      {"random", TokenMethod::Random, TokenKind::Both, TokenFall::Fraction},
+      {"evit", TokenMethod::Evit, TokenKind::Both, TokenFall::Fraction},
+      {"tome", TokenMethod::Tome, TokenKind::Both, TokenFall::Fraction},
+      {"constant count", TokenMethod::Fixed, TokenKind::Both, TokenFall::Count},
+      {"constant fraction", TokenMethod::Fixed, TokenKind::Both, TokenFall::Fraction},
+      {"constant fraction, prune", TokenMethod::Fixed, TokenKind::Prune, TokenFall::Fraction},
+      {"constant fraction, merge", TokenMethod::Fixed, TokenKind::Merge, TokenFall::Fraction}};
+  std::vector<TokenScore> scores;
+  progress.start("comparing", static_cast<std::int64_t>(entries.size() * shares.size()));
+  for (const Entry& entry : entries)
+    for (const double share : shares) {
+      TokensOptions own = options;
+      own.share = share;
+      own.kind = entry.kind;
+      own.fall = entry.fall;
+      const auto steps = steps_of(entry.method, plan, own);
+      const double ratio = static_cast<double>(plan.cost.total(steps)) / static_cast<double>(plan.cost.dense);
+      if (ratio <= share) {  // else this method does not come so far down
+        const Compressed compressed = compress_tokens(plan.prepared, plan.model, steps,
+                                                      {.sizes = own.sizes, .class_rows = own.class_rows});
+        scores.push_back({entry.name, ratio, score(compressed.graph).top1.value_or(0)});
+      }
+      progress.advance();
+    }
+  progress.finish();
+  return scores;
+}
+
+void show_plan(TokensFlags& flags, const Graph& model, const TokensOptions& options) {
+  flags.call.check_outputs(false);
+  const TokensPlan plan = plan_tokens(model, options);
+  const json result = tokens_plan_json(plan);
+  flags.call.say("{}", tokens_plan_table(plan));
+  for (const std::string& note : plan.model.aside) flags.call.say("left alone: {}", note);
+  const auto files =
+      write_plan(flags.call, result,
+                 {table_of("Blocks", result.at("units"), {"name", "softmax", "tokens", "macs", "reducible"})},
+                 plan.model.aside);
+  for (const std::string& file : files) flags.call.say("wrote {}", file);
+  flags.call.finish(result, files);
+}
+
+void run_tokens(TokensFlags& flags) {
+  Invocation& call = flags.call;
+  const at::Device device = set_up_torch(call);
+  const Graph model = read_onnx(call.options.model);
+  const Preprocess preprocess = preprocess_for(call.options.model, model, flags.preprocess);
+  TokensOptions options = options_of(flags, preprocess, device);
+  if (flags.dry_run) return show_plan(flags, model, options);
+  if (call.options.output.empty()) fail("tokens needs -o FILE for the result (or --dry-run)");
+  const bool learns = !options.schedule && options.method == TokenMethod::DiffRate;
+  if (flags.data.empty() && (learns || options.fine_tune_epochs > 0))
+    fail(
+        "{} needs --data, some hundred to some thousand images; without data there are --method fixed, tome "
+        "and evit, "
+        "and --schedule",
+        learns ? "--method diffrate learns the counts and" : "--fine-tune");
+  if (!flags.compare.empty() && flags.val.empty()) fail("--compare scores the methods and needs --val");
+  call.check_outputs();
+  const std::vector<double> shares =
+      flags.compare.empty() ? std::vector<double>{} : shares_of(flags.compare, options.share);
+  const auto open = [&](const std::string& spec, bool limited) -> DatasetPtr {
+    if (spec.empty()) return nullptr;
+    const DatasetPtr data = open_dataset(spec, preprocess);
+    if (const std::string hint = unused_labels(spec, *data); !hint.empty()) call.warn(hint);
+    return limited && call.options.limit > 0 ? seeded_subset(data, call.options.limit, call.options.seed)
+                                             : data;
+  };
+  const DatasetPtr data = open(flags.data, true), held_out = open(flags.val, false);
+  if (const std::string& spec = flags.data.empty() ? flags.val : flags.data; !spec.empty())
+    if (const std::string note = assumed_preprocess(call.options.model, model, flags.preprocess, spec);
+        !note.empty())
+      call.warn(note);
+
+  TokensSummary summary{.model = call.options.model,
+                        .method = options.schedule ? "schedule" : token_method_name(options.method),
+                        .options = options};
+  const EvaluateOptions scoring{.batch = 64,
+                                .threads = call.threads(),
+                                .seed = call.options.seed,
+                                .preprocess = preprocess,
+                                .progress = &call.progress()};
+  const auto score = [&](const Graph& graph, Executor* against) {
+    const at::NoGradGuard no_grad;
+    Executor executor(graph, {.device = device});
+    const auto runner = [](Executor& one) {
+      return RunBatch([&one](const Feeds& feeds) { return one.run(feeds); });
+    };
+    return evaluate(graph, runner(executor), held_out, scoring, against ? runner(*against) : RunBatch());
+  };
+  if (held_out) summary.before = score(model, nullptr);
+  if (learns) {
+    summary.searched = fmt::format("counts learnt from {} {} images", data->size(),
+                                   data->labelled() ? "labelled" : "unlabelled");
+    call.say("{}", summary.searched);
+  }
+  options.train.on_epoch = [&](const EpochRecord& record) {
+    const auto macs = record.extra.find("macs");
+    call.say("{}{}", epoch_line(record, options.train.epochs),
+             macs == record.extra.end() ? std::string() : fmt::format("  MACs {:.4f}", macs->second));
+    std::fflush(stdout);
+  };
+  options.train.on_note = [&](const std::string& text) { call.warn(text); };
+  TokensResult result = reduce_model_tokens(model, data, options, call.progress());
+  keep_preprocess(result.graph, preprocess);
+  result.graph.header.producer_name = "lithe";
+  if (held_out) {
+    Executor dense(model, {.device = device});
+    summary.after = score(result.graph, &dense);
+  }
+  if (!shares.empty()) {
+    summary.compared = compare(
+        plan_tokens(model, options), options, shares,
+        [&](const Graph& graph) { return score(graph, nullptr); }, call.progress());
+    const double own = static_cast<double>(result.macs) / static_cast<double>(result.macs_before);
+    if (summary.after && summary.after->top1)
+      summary.compared.push_back({summary.method + " (result)", own, *summary.after->top1});
+    if (summary.before && summary.before->top1)
+      summary.compared.push_back({"dense", 1, *summary.before->top1});
+  }
+  std::tie(summary.ms_before, summary.ms_after) = latencies(model, result.graph, device);
+
+  write_onnx(result.graph, call.options.output);  // after all that can fail for the user's reasons
+  const std::string schedule_path =
+      flags.schedule_out.empty() ? call.options.output + ".schedule.json" : flags.schedule_out;
+  write_schedule(schedule_path, fs::path(call.options.model).stem().string(),
+                 fmt::format("{:.4f}", static_cast<double>(result.macs) / 1e9), result.schedule);
+  std::error_code ignored;
+  if (flags.checkpoints.empty() && result.complete) fs::remove_all(options.train.checkpoints, ignored);
+  summary.bytes_before = static_cast<std::int64_t>(fs::file_size(call.options.model));
+  summary.bytes_after = static_cast<std::int64_t>(fs::file_size(call.options.output));
+  std::vector<std::string> files{call.options.output, schedule_path};
+  const json object = tokens_json(result, summary);
+  if (!call.options.report.empty()) {
+    const bool traceable =
+        options.schedule || (options.method != TokenMethod::Tome && options.method != TokenMethod::Evit);
+    if (const DatasetPtr& shown = held_out ? held_out : data; shown && traceable && flags.pictures > 0)
+      summary.pictures = draw_pictures(plan_tokens(model, options), result, options, shown, flags.pictures);
+    const auto written =
+        write_report(tokens_report(result, summary), call.envelope(object, files), call.options.report);
+    files.insert(files.end(), written.begin(), written.end());
+  }
+  call.say("{}", tokens_table(result));
+  for (const std::string& note : result.notes) call.say("note: {}", note);
+  call.say("\n{}", tokens_summary_table(result, summary));
+  for (const std::string& file : files) call.say("wrote {}", file);
+  call.finish(object, files);
+}
+
+void add_search_flags(CLI::App& verb, TokensFlags& flags) {
+  TrainOptions& train = flags.options.train;
+  const auto group = [](CLI::Option* option) { return option->group("Search and fine-tuning"); };
+  group(verb.add_option("--epochs", train.epochs, "passes over --data while counts are learnt")
+            ->check(in_range(1, 100000))
+            ->capture_default_str());
+  group(verb.add_option("--batch", train.batch, "images in a step")
+            ->check(in_range(1, 1 << 16))
+            ->capture_default_str());
+  group(
+      verb.add_option(
+              "--lr", train.learning_rate,
+              "learning rate of the counts (default: by the number of steps, 0.1 for 150, 0.01 from 1500 on)")
+          ->check(positive()));
+  group(verb.add_option("--penalty", flags.penalty,
+                        "of the squared distance from the budget, for a model of DeiT-S's size")
+            ->check(at_least(0))
+            ->capture_default_str());
+  group(verb.add_option("--multiplier-rate", flags.multiplier,
+                        "how fast a multiplier of the distance grows, so that the budget is met; 0: the "
+                        "penalty alone, as "
+                        "published")
+            ->check(at_least(0))
+            ->capture_default_str());
+  group(verb.add_option("--granularity", flags.options.granularity, "tokens between two candidates")
+            ->check(in_range(1, 1024))
+            ->capture_default_str());
+  group(verb.add_option("--fine-tune", flags.options.fine_tune_epochs,
+                        "epochs in which all weights learn with the counts fixed, taught by the dense model; "
+                        "0: weights stay "
+                        "as they are")
+            ->check(in_range(0, 100000))
+            ->capture_default_str());
+  group(verb.add_option("--fine-tune-lr", flags.options.fine_tune.learning_rate, "its learning rate")
+            ->check(positive())
+            ->capture_default_str());
+  group(verb.add_option("--time-budget", train.time_budget,
+                        "seconds after which the search stops, with a checkpoint")
+            ->check(at_least(0)));
+  group(verb.add_option("--checkpoints", flags.checkpoints,
+                        "folder of the search's checkpoints (default: OUTPUT.checkpoints)"));
+}
+
+}  // namespace
+
+void add_tokens(CLI::App& app) {
+  auto flags = std::make_shared<TokensFlags>();
+  CLI::App* verb = flags->verb = app.add_subcommand("tokens", summary_of("tokens"));
+  flags->call.add_flags(*verb,
+                        {Flag::Output, Flag::Seed, Flag::Threads, Flag::Device, Flag::Limit, Flag::Resume});
+  verb->add_option("--data", flags->data,
+                   std::string("images, with labels or without, that counts are learnt from: ") + kDataHelp);
+  verb->add_option("--val", flags->val, "held-out data to measure the accuracy on, before and after");
+  verb->add_option("--flops,--macs", flags->options.share,
+                   "share of the dense multiply-accumulates, met from below")
+      ->check(positive_up_to(1))
+      ->capture_default_str();
+  verb->add_option("--method", flags->method,
+                   "diffrate: learns how many tokens each block prunes and merges; tome, evit: the methods "
+                   "of that name; "
+                   "fixed: falls evenly; random: counts drawn at random")
+      ->check(CLI::IsMember({"diffrate", "tome", "evit", "random", "fixed"}))
+      ->capture_default_str();
+  verb->add_option(
+      "--schedule", flags->schedule,
+      "counts from a file (prune_kept_num, merge_kept_num) instead; FILE#MODEL/TARGET where it has several");
+  verb->add_option("--schedule-out", flags->schedule_out,
+                   "where the counts are written (default: OUTPUT.schedule.json)");
+  verb->add_option("--kind", flags->kind, "what may remove tokens (diffrate, random, fixed)")
+      ->check(CLI::IsMember({"both", "prune", "merge"}))
+      ->capture_default_str();
+  verb->add_option("--fall", flags->fall,
+                   "of --method fixed: the same count or the same fraction in every block")
+      ->check(CLI::IsMember({"count", "fraction"}))
+      ->capture_default_str();
+  verb->add_option("--sizes", flags->sizes,
+                   "how merged tokens grow: faithful (as the authors run their models), consistent (as they "
+                   "train them), "
+                   "weighted (as in ToMe)")
+      ->check(CLI::IsMember({"faithful", "consistent", "weighted"}))
+      ->capture_default_str();
+  verb->add_flag("--class-row-last", flags->options.class_rows,
+                 "compute only the class token's row in the last block: the same result");
+  verb->add_flag("--first-block", flags->options.first_block, "let the first block remove tokens too");
+  verb->add_option("--compare", flags->compare,
+                   "shares such as 0.5,0.7 at which all methods that do not learn are scored too");
+  verb->add_option("--pictures", flags->pictures, "images in the report that show which patches survive")
+      ->check(in_range(0, 64))
+      ->capture_default_str();
+  verb->add_flag("--dry-run", flags->dry_run, "show the blocks that were found, and stop");
+  add_search_flags(*verb, *flags);
+  add_preprocess_flags(*verb, flags->preprocess);
+  verb->callback([flags] { run_tokens(*flags); });
+}
+
+}  // namespace lithe::cli
