@@ -23,12 +23,19 @@ struct Refusal {
   std::string reason;
 };
 
-/// The graph with concrete sizes; the batch is 2 where it is free, so that it is not mistaken for an axis
-/// of 1.
+/// The graph with concrete sizes; the batch is 2 where it is free, so that it is not mistaken for an axis of
+/// 1, or 1 where the file declares it free and yet fixes it inside.
 Graph with_sizes(const Graph& graph) {
-  Graph sized = graph;
-  infer_shapes(sized, concrete_input_shapes(sized, {}, 2));
-  return sized;
+  for (const std::int64_t batch : {2, 1}) {
+    Graph sized = graph;
+    try {
+      infer_shapes(sized, concrete_input_shapes(sized, {}, batch));
+      return sized;
+    } catch (const Error&) {
+      if (batch == 1) throw;
+    }
+  }
+  return graph;
 }
 
 bool passes_through(const Node& node) {

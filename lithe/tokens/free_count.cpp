@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <optional>
+#include <utility>
 
 #include "lithe/base/error.h"
 #include "lithe/graph/shape_inference.h"
@@ -15,6 +16,15 @@ Graph sized(const Graph& graph, std::int64_t batch) {
   Graph result = graph;
   infer_shapes(result, concrete_input_shapes(result, {}, batch));
   return result;
+}
+
+/// At two batch sizes, so that what follows the batch can be told; equal where the file fixes it.
+std::pair<Graph, Graph> sized_twice(const Graph& graph) {
+  try {
+    return {sized(graph, 2), sized(graph, 3)};
+  } catch (const Error&) {
+    return {sized(graph, 1), sized(graph, 1)};
+  }
 }
 
 std::optional<Sizes> sizes_of(const Graph& graph, const std::string& value) {
@@ -37,7 +47,7 @@ bool holds(const Sizes& sizes, std::size_t from, std::int64_t wanted) {
 
 void free_token_count(Graph& graph, const TokenModel& model, const std::vector<std::int64_t>& tokens,
                       bool class_rows) {
-  const Graph two = sized(graph, 2), three = sized(graph, 3);
+  const auto [two, three] = sized_twice(graph);
   std::vector<std::string> sums;
   for (const AttentionBlock& block : model.blocks) sums.push_back(block.residual);
   const std::vector<int> segments = token_segments(graph, model, sums, class_rows);
@@ -62,7 +72,10 @@ void free_token_count(Graph& graph, const TokenModel& model, const std::vector<s
       shape.push_back(0);
       ++copied;
     }
-    const bool moved = holds(*from, copied, model.tokens);  // the axis of tokens is among the others
+    // Whether the axis of tokens is among the others, by itself or with that of the batch.
+    bool moved = holds(*from, copied, model.tokens);
+    for (std::size_t d = copied; d < from->size(); ++d)
+      moved = moved || ((*from)[d] != (*other)[d] && (*from)[d] % model.tokens == 0);
     bool open = false;
     for (std::size_t d = copied; d < to->size(); ++d)
       if ((*to)[d] != (*more)[d]) {
