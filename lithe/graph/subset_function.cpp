@@ -43,8 +43,9 @@ class Body {
   std::vector<Node> nodes;
 };
 
-/// The table [c * 4097] from the points: the first point stands at entry 0, every other one adds its distance
-/// from the one before at the border between them, and the running sum is the table.
+/// The table [c * 4097] from the points: every point but the first adds its distance from the one before at
+/// the border between them, and the running sum and the first point make the table. Borders between equal
+/// points may meet; what stands there is 0 either way.
 std::string table(Body& body) {
   const std::string zero = body.ints("zero", {0}), one = body.ints("one", {1}),
                     last = body.ints("last", {-1}),
@@ -56,11 +57,7 @@ std::string table(Body& body) {
                     above = body.op("above", "Slice", {points, one, end, one});
   const std::string borders =
       body.op("borders", "Add", {body.op("twice_borders", "Add", {below, above}), middle});
-  const std::string places =
-      body.op("places", "Concat", {body.op("first_place", "Mul", {first, zero}), borders},
-              {{"axis", std::int64_t{1}}});
-  const std::string steps = body.op("steps", "Concat", {first, body.op("distances", "Sub", {above, below})},
-                                    {{"axis", std::int64_t{1}}});
+  const std::string distances = body.op("distances", "Sub", {above, below});
   const std::string channels =
       body.op("channels", "Slice", {body.op("points_shape", "Shape", {"points"}), zero, one});
   const std::string shape = body.op("table_shape", "Concat", {channels, body.ints("entries", {kEntries})},
@@ -69,11 +66,13 @@ std::string table(Body& body) {
       body.op("empty", "ConstantOfShape", {shape},
               {{"value", TensorData::from<std::int64_t>({1}, std::vector<std::int64_t>{0})}});
   const std::string scattered =
-      body.op("scattered", "ScatterElements", {empty, places, steps}, {{"axis", std::int64_t{1}}});
+      body.op("scattered", "ScatterElements", {empty, borders, distances}, {{"axis", std::int64_t{1}}});
   const std::string sums =
       body.op("sums", "CumSum", {scattered, body.constant("axis", TensorData::scalar<std::int64_t>(1))});
-  const std::string values = body.op(
-      "values", "Mul", {body.cast("sums_float", sums, DType::Float32), body.scalar("unit", 1.0f / 1024.0f)});
+  const std::string entries = body.op("table_entries", "Add", {sums, first});
+  const std::string values =
+      body.op("values", "Mul",
+              {body.cast("entries_float", entries, DType::Float32), body.scalar("unit", 1.0f / 1024.0f)});
   return body.op("table", "Reshape", {values, last});
 }
 

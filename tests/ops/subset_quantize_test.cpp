@@ -86,6 +86,20 @@ INSTANTIATE_TEST_SUITE_P(All, SubsetFunction,
                          ::testing::Values(Case{false, 4, 0}, Case{false, 16, 0}, Case{false, 64, 0},
                                            Case{true, 16, 0}, Case{true, 16, 1}, Case{true, 256, 1}));
 
+// Selections may hold a point more than once, the lowest one too.
+TEST(SubsetFunctions, EqualPointsAreOne) {
+  for (const bool dynamic : {false, true}) {
+    const TensorData points = TensorData::from<std::int16_t>(
+        {3, 4},
+        std::vector<std::int16_t>{-1024, -1024, 0, 512, 256, 256, 256, 256, -1024, -1024, -1024, 1024});
+    Graph with_kernel = graph_of(dynamic, 4, 0, "lithe"), with_body = graph_of(dynamic, 4, 0, "other");
+    with_kernel.constants["points"] = with_body.constants["points"] = points;
+    const at::Tensor x = normals({2, 3, 9, 7}, 3);
+    Executor kernel(with_kernel), body(with_body);
+    EXPECT_LT((kernel(x) - body(x)).abs().max().item<double>(), 1e-5);
+  }
+}
+
 // Statistics of a batch are those of its samples apart.
 TEST(SubsetQuantize, SamplesDoNotMix) {
   Executor run(graph_of(true, 16, 1, "lithe"));

@@ -117,22 +117,30 @@ int count_distinct(const std::vector<std::int16_t>& points) {
   return distinct;
 }
 
-/// Borders between centres in ascending order: cluster c of `order` holds values [bounds[c], bounds[c + 1]).
+/// Borders between centres in ascending order, equal ones by index: cluster c of `order` holds the values
+/// [bounds[c], bounds[c + 1]). Of equal centres the one given first takes all.
 std::vector<std::size_t> bounds_of(std::span<const float> values, std::span<const double> centres,
                                    std::span<const std::size_t> order) {
-  std::vector<std::size_t> bounds{0};
-  for (std::size_t c = 0; c + 1 < order.size(); ++c) {
-    const double a = centres[order[c]], b = centres[order[c + 1]];
+  std::vector<std::size_t> bounds(order.size() + 1, values.size());
+  bounds[0] = 0;
+  auto from = values.begin();
+  for (std::size_t c = 0; c < order.size();) {
+    const double a = centres[order[c]];
+    std::size_t next = c + 1;
+    while (next < order.size() && centres[order[next]] == a) ++next;
+    if (next == order.size()) break;
+    const double b = centres[order[next]];
     // A value belongs to the upper centre if that is nearer, or as near and given first.
-    const bool upper_first = order[c + 1] < order[c];
-    const auto place = std::partition_point(
-        values.begin() + static_cast<std::ptrdiff_t>(bounds.back()), values.end(), [&](float value) {
-          const double down = std::abs(value - a), up = std::abs(value - b);
-          return a == b ? !upper_first : up > down || (up == down && !upper_first);
-        });
-    bounds.push_back(static_cast<std::size_t>(place - values.begin()));
+    const bool upper_first = order[next] < order[c];
+    from = std::partition_point(from, values.end(), [&](float value) {
+      const double down = std::abs(value - a), up = std::abs(value - b);
+      return up > down || (up == down && !upper_first);
+    });
+    std::fill(bounds.begin() + static_cast<std::ptrdiff_t>(c) + 1,
+              bounds.begin() + static_cast<std::ptrdiff_t>(next) + 1,
+              static_cast<std::size_t>(from - values.begin()));
+    c = next;
   }
-  bounds.push_back(values.size());
   return bounds;
 }
 
@@ -262,7 +270,7 @@ PointSelection select_points_by_kmeans(const SortedValues& data, int count, std:
   for (int restart = 0; restart < restarts; ++restart) {
     Rng rng(seed, static_cast<std::uint64_t>(restart));
     std::vector<double> centres;
-    // Distinct places, as far as there are any (Floyd's way would need a set; so few draws rarely meet).
+    // Distinct places, as far as there are any.
     std::vector<std::size_t> places;
     while (static_cast<int>(centres.size()) + 1 < count) {
       const std::size_t place = rng.below(values.size());

@@ -265,6 +265,29 @@ TEST(KMeans, SeedsDecideAndRepeat) {
   EXPECT_NE(a.points, c.points);
 }
 
+// Behind a Relu many values are 0, where a centre stands for ever: starts and new seeds meet it and each
+// other.
+TEST(KMeans, CopesWithManyZeros) {
+  for (const int zeros_of_ten : {3, 5, 8})
+    for (const int count : {8, 16}) {
+      SCOPED_TRACE(testing::Message() << zeros_of_ten << " zeros of ten, " << count << " points");
+      Rng rng(11);
+      std::vector<float> values;
+      for (int i = 0; i < 4000; ++i)
+        values.push_back(
+            i % 10 < zeros_of_ten ? 0 : static_cast<float>(std::min(1.0, std::abs(rng.normal()) / 4)));
+      const PointSelection means = select_points_by_kmeans(SortedValues(values), count, 3, 5);
+      EXPECT_LT(means.loss, 2 * select_points_exactly(histogram_of(values), count).loss);
+    }
+}
+
+TEST(KMeans, OfEqualCentresTheFirstTakesAll) {
+  Rng rng(0);
+  const std::vector<float> values{0, 0, 0, 0.5f, 0.5f, 1};
+  const KMeansResult result = kmeans(SortedValues(values), {0.5, 1, 0.9}, rng);
+  EXPECT_THAT(result.centres, ElementsAre(0.5, 1, testing::AnyOf(0, 0.5, 1), 0));
+}
+
 TEST(KMeans, FewerValuesThanPoints) {
   const PointSelection one = select_points_by_kmeans(SortedValues({0.25f, 0.25f, -0.5f}), 16, 1);
   EXPECT_EQ(one.points.size(), 16u);
