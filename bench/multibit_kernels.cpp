@@ -1,7 +1,7 @@
 // Time of one image by bit-width: the integer session, against float32 and int8 of stock ONNX Runtime in the
 // same run.
 //   multibit_kernels [--network resnet20|resnet18|...] [--width X] [--size N] [--repeats N] [--layers yes|no]
-// One thread everywhere. Weights are random: time does not depend on them. Per line the median over the
+// One thread everywhere. Weights are random: time does not depend on them. Per line the least of the
 // repeats. With
 // --layers yes also single convolutions, with every instruction set that this processor has.
 #include <ATen/Parallel.h>
@@ -13,7 +13,6 @@
 #include <string>
 #include <vector>
 
-#include "bench/statistics.h"
 #include "lithe/base/error.h"
 #include "lithe/base/file.h"
 #include "lithe/base/random.h"
@@ -34,7 +33,7 @@ using namespace lithe;
 using Clock = std::chrono::steady_clock;
 
 double milliseconds(const std::vector<double>& seconds) {
-  return 1e3 * bench::median(seconds);
+  return 1e3 * *std::min_element(seconds.begin(), seconds.end());
 }
 
 /// A convolution 3x3 of 64 to 64 channels and the like, by target.

