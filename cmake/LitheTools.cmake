@@ -44,6 +44,16 @@ function(lithe_folder folder)
   set_property(GLOBAL APPEND PROPERTY LITHE_FOLDERS ${target})
 endfunction()
 
+# GCC never writes the same precompiled header twice. With CCACHE_PCH_EXTSUM set, ccache tells them apart by this file
+# instead, so that another checkout of the project finds what the first one compiled.
+function(lithe_describe_torch_header file)
+  find_file(LITHE_ATEN_HEADER ATen/ATen.h HINTS ${TORCH_INCLUDE_DIRS} NO_CACHE)
+  file(TIMESTAMP "${LITHE_ATEN_HEADER}" installed UTC)
+  file(SHA256 ${PROJECT_SOURCE_DIR}/cmake/torch_header.h header)
+  file(CONFIGURE OUTPUT ${file} CONTENT
+       "${header} ${LITHE_ATEN_HEADER} ${installed} fmt ${fmt_VERSION} ${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION} ${CMAKE_BUILD_TYPE} ${CMAKE_CXX_FLAGS} ${LITHE_SANITIZE}\n")
+endfunction()
+
 # ATen's headers take most of a file's compile time: they are compiled once and shared.
 function(lithe_use_torch_header target)
   if(NOT TARGET lithe_torch_header)
@@ -52,6 +62,7 @@ function(lithe_use_torch_header target)
     target_link_libraries(lithe_torch_header PUBLIC ${TORCH_LIBRARIES} fmt::fmt Threads::Threads)
     target_compile_features(lithe_torch_header PUBLIC cxx_std_20)
     target_precompile_headers(lithe_torch_header PRIVATE ${PROJECT_SOURCE_DIR}/cmake/torch_header.h)
+    lithe_describe_torch_header(${CMAKE_CURRENT_BINARY_DIR}/CMakeFiles/lithe_torch_header.dir/cmake_pch.hxx.gch.sum)
   endif()
   get_target_property(type ${target} TYPE)
   if(type STREQUAL "EXECUTABLE")
