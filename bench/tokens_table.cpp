@@ -42,8 +42,8 @@ constexpr int kFirstSeed = 1005;
 struct Tier {
   std::string name = "smoke";
   int seeds = 1, random_schedules = 3;
-  VitOptions net{.image_size = 32, .patch = 8, .dim = 32, .depth = 4, .heads = 2, .classes = 10};
-  std::int64_t train = 2000, test = 1000, epochs = 6, search = 500, search_epochs = 6;
+  VitOptions net{.image_size = 32, .patch = 4, .dim = 32, .depth = 4, .heads = 2, .classes = 10};
+  std::int64_t train = 4000, test = 1000, epochs = 6, search = 500, search_epochs = 6;
   std::vector<double> budgets{0.6};
   std::string data;  // "": gratings
 };

@@ -1,8 +1,11 @@
 // `lithe tokens`: fewer tokens for vision transformers.
+#include <ATen/Parallel.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
+#include <set>
 #include <sstream>
 
 #include "cli/data_flags.h"
@@ -74,9 +77,12 @@ TokensOptions options_of(const TokensFlags& flags, const Preprocess& preprocess,
   return options;
 }
 
-/// The best of some runs of one image each, in turns, so that both meet the same machine.
+/// Milliseconds of one image on one thread, the best of some runs in turns, so that both meet the same
+/// machine.
 std::pair<double, double> latencies(const Graph& first, const Graph& second, at::Device device) {
   const at::NoGradGuard no_grad;
+  const int threads = at::get_num_threads();
+  at::set_num_threads(1);
   Executor a(first, {.device = device}), b(second, {.device = device});
   const auto feeds = [&](const Graph& graph) {
     Feeds all = random_inputs(graph, 1);
@@ -98,6 +104,7 @@ std::pair<double, double> latencies(const Graph& first, const Graph& second, at:
     run(0, a, x);
     run(1, b, y);
   }
+  at::set_num_threads(threads);
   return {best[0], best[1]};
 }
 
@@ -115,11 +122,12 @@ std::vector<Picture> draw_pictures(const TokensPlan& plan, const TokensResult& r
                                     {.sizes = options.sizes, .class_rows = options.class_rows});
     const at::Tensor picture = to_pixels(images[0], options.train.preprocess);
     std::vector<LabelledPicture> row{{"image", picture}};
-    for (std::size_t third = 1; third <= 3; ++third) {
-      const std::size_t l = std::max<std::size_t>(1, blocks * third / 3) - 1;
+    std::set<std::size_t> shown;
+    for (std::size_t third = 1; third <= 3; ++third)
+      shown.insert(std::max<std::size_t>(1, blocks * third / 3) - 1);
+    for (const std::size_t l : shown)
       row.push_back(
           {fmt::format("block {}", l + 1), draw_survivors(picture, fates[l][0], plan.model.specials)});
-    }
     const int magnify = static_cast<int>(std::clamp<std::int64_t>(160 / picture.size(1), 1, 6));
     pictures.push_back({batch.names[0], side_by_side_png(row, magnify), ""});
   }

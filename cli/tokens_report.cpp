@@ -71,7 +71,7 @@ Rows summary_rows(const TokensResult& result, const TokensSummary& summary) {
     rows.push_back(
         {"same class as dense, %", "100.00", fmt::format("{:.2f}", 100 * *summary.after->argmax_agreement)});
   if (summary.ms_before && summary.ms_after)
-    rows.push_back({"one image in the engine, ms", fmt::format("{:.2f}", *summary.ms_before),
+    rows.push_back({"one image in the engine, one thread, ms", fmt::format("{:.2f}", *summary.ms_before),
                     fmt::format("{:.2f}", *summary.ms_after)});
   rows.push_back({"file", format_bytes(static_cast<double>(summary.bytes_before)),
                   format_bytes(static_cast<double>(summary.bytes_after))});
@@ -214,8 +214,8 @@ Report tokens_report(const TokensResult& result, const TokensSummary& summary) {
   if (summary.after && summary.after->top1)
     report.facts.push_back({"top-1", fmt::format("{:.2f} %", 100 * *summary.after->top1)});
   if (summary.ms_before && summary.ms_after)
-    report.facts.push_back(
-        {"speed-up in the engine, one image", fmt::format("{:.2f}", *summary.ms_before / *summary.ms_after)});
+    report.facts.push_back({"speed-up in the engine, one image and thread",
+                            fmt::format("{:.2f}", *summary.ms_before / *summary.ms_after)});
   Table totals{.title = "Before and after",
                .columns = {{"", false}, {"before"}, {"after"}},
                .rows = summary_rows(result, summary)};
@@ -254,7 +254,7 @@ Report tokens_report(const TokensResult& result, const TokensSummary& summary) {
   }
   if (!summary.pictures.empty()) {
     report.add(Heading{"What survives"});
-    report.add(Text{"Dark patches were dropped; patches of one colour are one token."});
+    report.add(Text{"Grey patches were dropped; patches of one colour are one token."});
     for (const Picture& picture : summary.pictures) report.add(picture);
   }
   for (const std::string& note : result.notes) report.add(Text{note});

@@ -50,7 +50,8 @@ at::Tensor draw_survivors(const at::Tensor& picture, const at::Tensor& fate, std
     return of.slice(1, i / columns * side, (i / columns + 1) * side)
         .slice(2, i % columns * side, (i % columns + 1) * side);
   };
-  constexpr double kDark = 0.15;
+  constexpr double kLeft = 0.2,
+                   kGrey = 128;  // of the pixel, and what covers it: seen on dark and bright pictures
   for (std::int64_t i = 0; i < patches; ++i) {
     at::Tensor mean;
     std::int64_t members = 0;
@@ -61,7 +62,7 @@ at::Tensor draw_survivors(const at::Tensor& picture, const at::Tensor& fate, std
         ++members;
       }
     if (groups[i] < 0)
-      patch(drawn, i).mul_(kDark);
+      patch(drawn, i).mul_(kLeft).add_((1 - kLeft) * kGrey);
     else if (members > 1)
       patch(drawn, i).copy_((mean / members).expand_as(patch(drawn, i)));
   }

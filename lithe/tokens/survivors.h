@@ -16,9 +16,9 @@ std::vector<at::Tensor> trace_tokens(const Graph& prepared, const TokenModel& mo
                                      const std::vector<TokenStep>& steps, const at::Tensor& images,
                                      const CompressOptions& options = {});
 
-/// The picture [3 or 1, h, w] (0..255) with dropped patches dark, and the patches of each merged group in the
-/// mean colour of the group. `fate` int64 [tokens] as above; patches are square, in rows. Throws Error(Input)
-/// if the patches do not fill the picture.
+/// The picture [3 or 1, h, w] (0..255) with dropped patches greyed, and the patches of each merged group in
+/// the mean colour of the group. `fate` int64 [tokens] as above; patches are square, in rows. Throws
+/// Error(Input) if the patches do not fill the picture.
 at::Tensor draw_survivors(const at::Tensor& picture, const at::Tensor& fate, std::int64_t specials);
 
 }  // namespace lithe
