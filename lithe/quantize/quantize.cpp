@@ -28,6 +28,28 @@
 namespace lithe {
 namespace {
 
+/// Ranges that end less than half a step above the upper bound of the Clip that makes the value (learnt
+/// scales do) end at it instead: the codes stay, the Clip has nothing left to do, and ONNX Runtime, which
+/// stumbles over a Clip that is idle only by rounding, drops it.
+void end_at_clips(const Graph& graph, QdqPlan& plan) {
+  const GraphIndex index(graph);
+  std::map<std::size_t, int> sharers;
+  for (const QuantizedActivation& activation : plan.activations)
+    if (activation.group) ++sharers[*activation.group];
+  for (QuantizedActivation& activation : plan.activations) {
+    const int maker = index.producer(activation.value);
+    if (maker < 0 || (activation.group && sharers[*activation.group] > 1) || activation.subset) continue;
+    const Node& clip = graph.nodes[static_cast<std::size_t>(maker)];
+    const TensorData* bound = clip.is("Clip") ? graph.constant(clip.input(2)) : nullptr;
+    if (!bound || bound->count() != 1) continue;
+    Quantizer& quantizer = activation.quantizer;
+    const double top = bound->to_doubles()[0], scale = quantizer.scale.item<float>(),
+                 steps = static_cast<double>(quantizer.codes.high) - quantizer.zero_point.item<float>();
+    if (steps > 0 && scale * steps > top && std::nearbyint(top / scale) == steps)
+      quantizer.scale = at::full_like(quantizer.scale, top / steps);
+  }
+}
+
 void check(const QuantizeOptions& options) {
   if (options.opset < 13) fail("--opset {}: per-channel quantisation needs opset 13 or newer", options.opset);
   if (!(options.percentile > 50 && options.percentile <= 100))
@@ -350,6 +372,7 @@ Quantized quantize(const Graph& model, const DatasetPtr& calibration, const Quan
     result.notes.push_back(fmt::format("the biases of {} layers were corrected", corrected));
   }
   const ExportOptions export_options = export_options_for(options, settings);
+  end_at_clips(ground.graph, plan);
   if (export_options.integer_bias) guard_biases(ground.graph, plan, result.notes);
   result.graph = export_qdq(ground.graph, plan, export_options);
 
