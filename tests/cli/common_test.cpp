@@ -1,7 +1,9 @@
 // What holds for every verb.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 
 #include <chrono>
+#include <sstream>
 
 #include "cli/lithe.h"
 #include "cli/verbs.h"
@@ -19,7 +21,20 @@ TEST(Tool, HelpNamesEveryVerb) {
     EXPECT_THAT(help.out, HasSubstr(verb.name));
     const Outcome own = run_lithe(std::string(verb.name) + " --help");
     EXPECT_EQ(own.status, 0) << verb.name << ": " << own.err;
-    EXPECT_THAT(own.out, HasSubstr("--json")) << verb.name;
+    const auto parts = own.out.find("\nSubcommands:\n");
+    if (parts == std::string::npos) {
+      EXPECT_THAT(own.out, HasSubstr("--json")) << verb.name;
+      continue;
+    }
+    std::istringstream lines(own.out.substr(parts + 14));
+    int count = 0;
+    for (std::string line, part; std::getline(lines, line); ++count)
+      if (std::istringstream(line) >> part) {
+        const Outcome inner = run_lithe(fmt::format("{} {} --help", verb.name, part));
+        EXPECT_EQ(inner.status, 0) << inner.err;
+        EXPECT_THAT(inner.out, HasSubstr("--json")) << verb.name << ' ' << part;
+      }
+    EXPECT_GE(count, 2) << verb.name;
   }
 }
 
