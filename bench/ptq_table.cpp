@@ -26,7 +26,6 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
-#include <ctime>
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -36,6 +35,7 @@
 #include <utility>
 #include <vector>
 
+#include "bench/processor_time.h"
 #include "bench/run_file.h"
 #include "bench/statistics.h"
 #include "lithe/base/error.h"
@@ -53,6 +53,7 @@ using namespace lithe;
 using bench::BySeed;
 using bench::moments;
 using bench::Moments;
+using bench::processor_seconds;
 using bench::RunFile;
 using bench::values_of;
 using nlohmann::json;
@@ -85,11 +86,6 @@ std::optional<ReconstructMethod> learning_method(const std::string& name) {
   for (const ReconstructMethod method : kLearning)
     if (reconstruct_method_name(method) == name) return method;
   return std::nullopt;
-}
-
-/// Seconds that all threads of this process have computed.
-double processor_seconds() {
-  return static_cast<double>(std::clock()) / CLOCKS_PER_SEC;
 }
 
 struct Subject {

@@ -19,7 +19,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
-#include <ctime>
 #include <filesystem>
 #include <functional>
 #include <map>
@@ -30,6 +29,7 @@
 #include <utility>
 #include <vector>
 
+#include "bench/processor_time.h"
 #include "bench/run_file.h"
 #include "bench/shapes_data.h"
 #include "bench/statistics.h"
@@ -45,6 +45,7 @@ using namespace lithe;
 using bench::BySeed;
 using bench::moments;
 using bench::Moments;
+using bench::processor_seconds;
 using bench::RunFile;
 using bench::values_of;
 using nlohmann::json;
@@ -120,11 +121,6 @@ struct Subject {
   TrainOptions recipe;
   std::function<Graph(std::uint64_t)> network;
 };
-
-/// Seconds that all threads of this process have computed.
-double processor_seconds() {
-  return static_cast<double>(std::clock()) / CLOCKS_PER_SEC;
-}
 
 /// A run of the table: a method at a pattern, for the epochs of the subject or for equal time.
 struct Run {

@@ -39,16 +39,18 @@ Table table_of(const std::string& title, const json& rows, const std::vector<std
   return table;
 }
 
-std::vector<std::string> write_plan(const Invocation& call, const json& result, std::vector<Table> tables,
-                                    const std::vector<std::string>& notes) {
-  if (call.options.report.empty()) return {};
+void finish_plan(Invocation& call, const json& result, std::vector<Table> tables,
+                 const std::vector<std::string>& notes) {
+  if (call.options.report.empty()) return call.finish(result);
   Report report{.title = std::filesystem::path(call.options.model).filename().string(),
                 .subtitle = "what would be done (--dry-run)",
                 .facts = {},
                 .items = {}};
   for (Table& table : tables) report.add(std::move(table));
   for (const std::string& note : notes) report.add(Text{note});
-  return write_report(report, call.envelope(result), call.options.report);
+  const auto files = write_report(report, call.envelope(result), call.options.report);
+  for (const std::string& file : files) call.say("wrote {}", file);
+  call.finish(result, files);
 }
 
 }  // namespace lithe::cli

@@ -12,9 +12,9 @@ namespace lithe::cli {
 /// A table of a JSON array of objects that all have these keys: one column a key.
 Table table_of(const std::string& title, const json& rows, const std::vector<std::string>& keys);
 
-/// Writes the report of a dry run where --report asks for one; returns its files. Throws Error(Input) if the
-/// folder cannot be written.
-std::vector<std::string> write_plan(const Invocation& call, const json& result, std::vector<Table> tables,
-                                    const std::vector<std::string>& notes);
+/// Ends a dry run: writes its report where --report asks for one, says so, and gives the result. Throws
+/// Error(Input) if the folder cannot be written.
+void finish_plan(Invocation& call, const json& result, std::vector<Table> tables,
+                 const std::vector<std::string>& notes);
 
 }  // namespace lithe::cli

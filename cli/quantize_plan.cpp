@@ -166,13 +166,11 @@ void show_quantization_plan(Invocation& call, const Graph& model, const Quantize
   result.update(choices_json(plan.profile, plan.placement, plan.reduce_range));
   std::vector<std::string> remarks = plan.notes;
   if (!grouped.empty()) remarks.insert(remarks.begin(), grouped);
-  const auto files = write_plan(
+  finish_plan(
       call, result,
       {table_of("Units", units, {"name", "ops", "weights", "macs", "modcap", "stage_boundary"}),
        table_of("Layers", planned, {"name", "op", "weight_bits", "activation_bits", "bytes", "float_bytes"})},
       remarks);
-  for (const std::string& file : files) call.say("wrote {}", file);
-  call.finish(result, files);
 }
 
 }  // namespace lithe::cli

@@ -117,14 +117,11 @@ void show_plan(SparsifyFlags& flags, const Graph& model, const SparsifyOptions& 
     notes.emplace_back("the budget chooses the patterns by measuring, which a dry run does not");
   const json plan = plan_json(layers);
   const json result{{"layers", plan}, {"units", plan}, {"groups", json::array()}};
-  const auto files =
-      write_plan(flags.call, result,
-                 {table_of("Layers", plan,
-                           {"name", "op", "shape", "weights", "kept", "macs", "pattern", "dense_reason"})},
-                 notes);
   for (const std::string& note : notes) flags.call.say("note: {}", note);
-  for (const std::string& file : files) flags.call.say("wrote {}", file);
-  flags.call.finish(result, files);
+  finish_plan(flags.call, result,
+              {table_of("Layers", plan,
+                        {"name", "op", "shape", "weights", "kept", "macs", "pattern", "dense_reason"})},
+              notes);
 }
 
 void run_sparsify(SparsifyFlags& flags) {

@@ -199,12 +199,9 @@ void show_plan(TokensFlags& flags, const Graph& model, const TokensOptions& opti
   const json result = tokens_plan_json(plan);
   flags.call.say("{}", tokens_plan_table(plan));
   for (const std::string& note : plan.model.aside) flags.call.say("left alone: {}", note);
-  const auto files =
-      write_plan(flags.call, result,
-                 {table_of("Blocks", result.at("units"), {"name", "softmax", "tokens", "macs", "reducible"})},
-                 plan.model.aside);
-  for (const std::string& file : files) flags.call.say("wrote {}", file);
-  flags.call.finish(result, files);
+  finish_plan(flags.call, result,
+              {table_of("Blocks", result.at("units"), {"name", "softmax", "tokens", "macs", "reducible"})},
+              plan.model.aside);
 }
 
 void run_tokens(TokensFlags& flags) {

@@ -8,10 +8,11 @@
 #include <csignal>
 #include <cstdio>
 
+#include "lithe/base/clock.h"
+
 namespace lithe {
 namespace {
 
-using Clock = std::chrono::steady_clock;
 volatile std::sig_atomic_t interrupt_flag = 0;
 
 void on_interrupt(int signal) {
@@ -38,7 +39,7 @@ std::string format_seconds(double seconds) {
 }
 
 double Progress::State::seconds() const {
-  return std::chrono::duration<double>(Clock::now() - started).count();
+  return seconds_since(started);
 }
 
 double Progress::State::remaining_seconds() const {

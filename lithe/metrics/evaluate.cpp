@@ -5,13 +5,12 @@
 #include <cmath>
 #include <memory>
 
+#include "lithe/base/clock.h"
 #include "lithe/base/error.h"
 #include "lithe/data/bicubic.h"
 
 namespace lithe {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 std::string shape_text(const at::Tensor& tensor) {
   return format_shape({tensor.sizes().data(), tensor.sizes().size()});
@@ -187,7 +186,7 @@ Outcome run_batch(const RunBatch& run, const RunBatch& against, const Feeds& fee
   Outcome out;
   const auto start = Clock::now();
   const Feeds outputs = run(feeds);
-  out.seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  out.seconds = seconds_since(start);
   out.value = rows_of(outputs, output, n);
   if (against) out.other = rows_of(against(feeds), output, n);
   return out;

@@ -1,34 +1,16 @@
 #include "lithe/ops/bound_quantize.h"
 
-#include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
 #include <vector>
 
 #include "lithe/kernels/bound_quantize.h"
+#include "lithe/ops/chunks.h"
 #include "lithe/ops/support.h"
 
 namespace lithe {
 namespace {
-
-constexpr std::int64_t kChunk = 16384;  // elements added up by themselves: sums do not depend on threads
-constexpr std::int64_t kChunksAThread = 4;
-
-template <typename Work>
-void for_each_chunk(std::int64_t count, const Work& work) {
-  const std::int64_t chunks = (count + kChunk - 1) / kChunk;
-  at::parallel_for(0, chunks, kChunksAThread, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t c = begin; c < end; ++c) work(c, c * kChunk, std::min(count, (c + 1) * kChunk));
-  });
-}
-
-/// Same places in memory; the strides of axes of length 1 do not matter.
-bool same_layout(const at::Tensor& a, const at::Tensor& b) {
-  for (std::int64_t d = 0; d < a.dim(); ++d)
-    if (a.size(d) > 1 && a.stride(d) != b.stride(d)) return false;
-  return true;
-}
 
 bool crossed(const at::Tensor& low, const at::Tensor& high) {
   return !(high.item<float>() - low.item<float>() >= kSmallestWidth);
@@ -67,7 +49,7 @@ struct BoundQuantize : torch::autograd::Function<BoundQuantize> {
     at::Tensor grad_y = gradients[0];
     if (!same_layout(x, grad_y)) grad_y = at::empty_like(x).copy_(grad_y);
     at::Tensor grad_x = at::empty_like(x);
-    std::vector<BoundGradients> sums(static_cast<std::size_t>((x.numel() + kChunk - 1) / kChunk));
+    std::vector<BoundGradients> sums(static_cast<std::size_t>(chunks_of(x.numel())));
     const float *at_x = x.data_ptr<float>(), *from = grad_y.data_ptr<float>();
     float* to = grad_x.data_ptr<float>();
     for_each_chunk(x.numel(), [&](std::int64_t chunk, std::int64_t begin, std::int64_t end) {

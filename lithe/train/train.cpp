@@ -1,11 +1,11 @@
 #include "lithe/train/train.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <numeric>
 #include <set>
 
+#include "lithe/base/clock.h"
 #include "lithe/base/error.h"
 #include "lithe/base/random.h"
 #include "lithe/data/loader.h"
@@ -26,7 +26,6 @@
 namespace lithe {
 namespace {
 
-using Clock = std::chrono::steady_clock;
 using nlohmann::json;
 
 constexpr std::uint64_t kOrder = 0x6f726400, kNoise = 0x6e6f6900;
@@ -34,10 +33,6 @@ constexpr std::int64_t kFirstSteps = 20;  // whose mean loss divergence is judge
 constexpr std::int64_t kWholeImages = 4;  // evaluated at a time, which may be far larger than patches
 constexpr double kRecent = 0.9;           // share of the past in the running mean of the loss
 constexpr double kAverageWarmup = 10;     // steps, for the average of the weights
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 bool draws_numbers(const Graph& graph) {
   return std::any_of(graph.nodes.begin(), graph.nodes.end(), [](const Node& node) {

@@ -1,7 +1,6 @@
 #include "lithe/quantize/reconstruct/reconstruct.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <limits>
 #include <map>
@@ -9,6 +8,7 @@
 #include <optional>
 #include <set>
 
+#include "lithe/base/clock.h"
 #include "lithe/base/error.h"
 #include "lithe/data/usable_batch.h"
 #include "lithe/engine/executor.h"
@@ -26,12 +26,7 @@ namespace {
 constexpr double kDepthwiseRoundingWeight = 0.1, kRoundingWeight = 0.01;  // as published for either kind
 constexpr int kPolishPass = 4;  // behind the two passes of the survey and the two of the run
 
-using Clock = std::chrono::steady_clock;
 using Groups = std::vector<std::vector<int>>;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 bool has_depthwise(const Graph& graph) {
   return std::any_of(graph.nodes.begin(), graph.nodes.end(), [&](const Node& node) {
@@ -246,7 +241,7 @@ class Engine {
       if (pass.scales) job.scales = learnables.take_scales(slices[s]);
       CacheMap made;
       if (s < results.size()) {  // before an interruption
-        progress_.advance(pass.steps, slices[s].name);
+        progress_.skip(pass.steps);
         learner.evaluate(data, frontier.read_later(s), &made, &*arena_);
       } else {
         if (logits) frontier.weigh(s, data, learner, *logits);

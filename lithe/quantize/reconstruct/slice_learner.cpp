@@ -3,11 +3,11 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <memory>
 #include <optional>
 
+#include "lithe/base/clock.h"
 #include "lithe/base/error.h"
 #include "lithe/kernels/fake_quantize.h"
 #include "lithe/ops/registry.h"
@@ -207,7 +207,7 @@ void SliceLearner::apply(const SliceJob& job, const QdqPlan& plan) {
 }
 
 SliceResult SliceLearner::learn(const SliceJob& job, QdqPlan& plan, Progress& progress) {
-  const auto started = std::chrono::steady_clock::now();
+  const auto started = Clock::now();
   SliceResult result{.name = job.slice.name, .units = job.slice.units};
   Variables variables = open(job, plan);
   result.weights = variables.count;
@@ -241,7 +241,7 @@ SliceResult SliceLearner::learn(const SliceJob& job, QdqPlan& plan, Progress& pr
   for (const auto& weight : variables.soft) result.undecided += weight->undecided();
   close(job, variables, plan);
   apply(job, plan);
-  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
+  result.seconds = seconds_since(started);
   return result;
 }
 
