@@ -34,6 +34,8 @@ class RunFile {
     return found == runs_.end() ? nullptr : &found->second;
   }
 
+  const std::map<std::string, nlohmann::json>& all() const { return runs_; }
+
   void add(const nlohmann::json& run) {
     std::ofstream out(path_, std::ios::app);
     out << run.dump() + "\n" << std::flush;

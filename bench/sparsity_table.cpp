@@ -11,6 +11,8 @@
 // as take the time of spre at equal epochs, by what both took in the runs of the same seed and pattern. Times
 // are of the processor, not of the clock, and leave the scoring out. Accuracies are measured after batch
 // norms were re-estimated under frozen masks. The intervals are Student's t over paired seeds.
+// Runs with other --epochs may go into the same FILE: how the gap between spre-faithful and sr-ste moves with
+// the schedule is printed from all of them.
 //   DIR (default: the environment variable LITHE_DATA) holds cifar10/{train_25000,test_5000}.bin; without it
 // that part is left out.
 #include <ATen/Parallel.h>
@@ -340,6 +342,24 @@ void print_table(const RunFile& results, const Plan& plan) {
   fmt::print("all of it took {:.0f} minutes of one core\n", spent / 60);
 }
 
+/// How far a method is from sr-ste at a pattern, by the epochs of all runs on this subject that the file
+/// holds.
+void print_by_epochs(const RunFile& results, const Subject& subject, const std::string& pattern,
+                     const std::string& method) {
+  const std::string same = fmt::format("{}|{} samples|", subject.name, subject.train->size());
+  std::map<std::int64_t, std::map<std::string, BySeed>> scores;
+  for (const auto& [key, line] : results.all())
+    if (key.starts_with(same) && line.at("pattern") == pattern)
+      scores[line.at("epochs")][line.at("method")][line.at("seed")] = line.at("top1");
+  for (auto& [epochs, by_method] : scores) {
+    const auto differences = bench::paired(by_method[method], by_method["sr-ste"]);
+    if (!differences.empty())
+      fmt::print("  {:<40} {:>16}   expected: rises with the epochs\n",
+                 fmt::format("{} - sr-ste at {}, {} epochs", method, pattern, epochs),
+                 plus_minus(moments(differences)));
+  }
+}
+
 /// The orderings that must hold whatever the seeds; false if one does not.
 bool check_orderings(const RunFile& results, const Plan& plan) {
   bool good = true;
@@ -392,6 +412,7 @@ bool check_orderings(const RunFile& results, const Plan& plan) {
   expect("1:16", "spre", "at least -1");
   expect("2:4", "spre", "within 3 of 0");
   expect("1:16", "spre-everywhere", "about 0: without it, no gain is due to where the branch lives");
+  print_by_epochs(results, plan.subject, "1:16", "spre-faithful");
   fmt::print("  {:<40} {:>16}   expected: within 7 of chance, {:.0f}\n",
              "one-shot at 1:16, norms re-estimated",
              fmt::format("{:.2f}", moments(values_of(scores("1:16", "one-shot"))).mean), kChance);

@@ -20,7 +20,7 @@ constexpr std::string_view kSecret = "not for this model";
 const std::filesystem::path& model_folder() {
   static const lithe::TemporaryFolder root;
   static const std::filesystem::path folder = [] {
-    const std::filesystem::path inner = root.path() / "models";
+    std::filesystem::path inner = root.path() / "models";
     std::filesystem::create_directories(inner / "deep");
     lithe::write_file(inner / "inside.bin", std::string(64, 'i'));
     lithe::write_file(root.path() / "outside.bin", std::string(kSecret) + std::string(64, 'o'));

@@ -12,7 +12,7 @@ namespace {
 
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 
-at::Tensor rows(std::vector<float> values, std::int64_t width) {
+at::Tensor rows(const std::vector<float>& values, std::int64_t width) {
   return at::tensor(values).reshape({-1, width});
 }
 

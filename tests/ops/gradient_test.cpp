@@ -9,10 +9,10 @@
 namespace lithe {
 namespace {
 
-using Function = std::function<at::Tensor(const std::vector<at::Tensor>&)>;
+using Computation = std::function<at::Tensor(const std::vector<at::Tensor>&)>;
 
 /// Compares the gradient of sum(weights * f(inputs)), with fixed uneven weights, with central differences.
-void expect_gradients(const Function& function, std::vector<at::Tensor> inputs) {
+void expect_gradients(const Computation& function, std::vector<at::Tensor> inputs) {
   constexpr double kStep = 1e-6;
   for (at::Tensor& input : inputs) input = input.to(at::kDouble).contiguous().requires_grad_(true);
   const at::Tensor output = function(inputs);
