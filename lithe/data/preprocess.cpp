@@ -8,6 +8,7 @@
 
 #include "lithe/base/error.h"
 #include "lithe/base/file.h"
+#include "lithe/base/json.h"
 
 namespace lithe {
 namespace fs = std::filesystem;
@@ -161,19 +162,6 @@ std::string text_of(const json& value, const std::string& origin) {
   return value.get<std::string>();
 }
 
-json parse_json(const std::string& text, const std::string& origin) {
-  // Deep nesting would overflow the stack of the recursive destructor.
-  const auto limit = [](int depth, json::parse_event_t, json&) {
-    if (depth > 64) throw std::length_error("nested too deeply");
-    return true;
-  };
-  try {
-    return json::parse(text, limit);
-  } catch (const std::exception& error) {
-    fail("{}: not valid JSON: {}", origin, error.what());
-  }
-}
-
 }  // namespace
 
 double Preprocess::mean_of(std::int64_t channel) const {
@@ -262,8 +250,8 @@ std::optional<fs::path> find_preprocess(const fs::path& model) {
   shared.replace_extension(".json");
   // A file of that name may be anything, for example the report of another tool.
   if (fs::is_regular_file(shared, ignored) && fs::file_size(shared, ignored) < (16u << 20)) {
-    const json found = json::parse(read_text_file(shared), nullptr, false);
-    if (found.is_object() && found.contains("preprocess")) return shared;
+    const auto found = try_parse_json(read_text_file(shared));
+    if (found && found->is_object() && found->contains("preprocess")) return shared;
   }
   return std::nullopt;
 }

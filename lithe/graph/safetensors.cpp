@@ -7,6 +7,7 @@
 
 #include "lithe/base/error.h"
 #include "lithe/base/file.h"
+#include "lithe/base/json.h"
 #include "lithe/base/math.h"
 
 namespace lithe {
@@ -127,7 +128,7 @@ SafeTensors parse_safetensors(std::span<const std::byte> bytes, std::shared_ptr<
     fail("{}: a header of {} bytes does not fit the file of {}; it is cut short or not safetensors", origin,
          length, bytes.size());
   const char* text = reinterpret_cast<const char*>(bytes.data()) + 8;
-  const json header = json::parse(text, text + length, nullptr, false);
+  const json header = try_parse_json({text, static_cast<std::size_t>(length)}).value_or(json());
   if (!header.is_object())
     fail("{}: the header is no JSON object; the file is damaged or not safetensors", origin);
   const auto data = bytes.subspan(8 + length);

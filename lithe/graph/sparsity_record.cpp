@@ -6,6 +6,7 @@
 
 #include "lithe/base/error.h"
 #include "lithe/base/hash.h"
+#include "lithe/base/json.h"
 
 namespace lithe {
 namespace {
@@ -42,11 +43,16 @@ std::vector<SparsityRecord> sparsity_records(const Graph& graph) {
   const auto found = graph.header.metadata.find(kKey);
   if (found == graph.header.metadata.end()) return {};
   std::vector<SparsityRecord> records;
+  const auto list = try_parse_json(found->second);
+  bool readable = list.has_value();
   try {
-    for (const json& one : json::parse(found->second)) records.push_back(read_record(one));
+    if (list)
+      for (const json& one : *list) records.push_back(read_record(one));
   } catch (const json::exception&) {
-    fail("the metadata entry '{}' of the model is not as lithe sparsify writes it; remove it", kKey);
+    readable = false;
   }
+  if (!readable)
+    fail("the metadata entry '{}' of the model is not as lithe sparsify writes it; remove it", kKey);
   return records;
 }
 

@@ -6,6 +6,7 @@
 #include <span>
 
 #include "lithe/base/error.h"
+#include "lithe/base/json.h"
 #include "lithe/ops/registry.h"
 
 namespace lithe {
@@ -72,7 +73,7 @@ std::pair<NamedTensors, json> read_checked(const fs::path& path) {
     fail("{}: not a checkpoint of lithe train", path.string());
   if (sum->second != checksum_of(file.tensors, about->second))
     fail("{}: the checksum does not agree; the file is damaged", path.string());
-  json parsed = json::parse(about->second, nullptr, false);
+  json parsed = try_parse_json(about->second).value_or(json());
   if (!parsed.is_object()) fail("{}: what it says of the training is no JSON object", path.string());
   return {std::move(file.tensors), std::move(parsed)};
 }

@@ -10,6 +10,7 @@
 
 #include "lithe/base/error.h"
 #include "lithe/base/file.h"
+#include "lithe/base/json.h"
 #include "lithe/base/math.h"
 #include "lithe/base/progress.h"
 #include "lithe/base/random.h"
@@ -153,6 +154,26 @@ TEST(Progress, SkippedStepsSayNothingOfTheSpeed) {
   progress.advance(2);
   EXPECT_GE(progress.remaining, 4 * 0.02);  // eight more, at the speed of two
   EXPECT_LE(progress.remaining, 4 * progress.seconds);
+}
+
+TEST(Json, RefusesWhatWouldOverflowTheStack) {
+  const auto nested = [](int depth) {
+    return std::string(static_cast<std::size_t>(depth), '[') +
+           std::string(static_cast<std::size_t>(depth), ']');
+  };
+  EXPECT_EQ(parse_json(R"({"a": "[[\"[{"})", "f").at("a"), "[[\"[{");  // brackets in strings do not count
+  EXPECT_TRUE(try_parse_json(nested(kDeepestJson)).has_value());
+  for (const std::string& text : {nested(kDeepestJson + 1), nested(100000), std::string("{"),
+                                  "[\"" + std::string(3000000, 'x'), std::string("\\")}) {
+    EXPECT_FALSE(try_parse_json(text).has_value());
+    try {
+      parse_json(text, "f.json");
+      ADD_FAILURE();
+    } catch (const Error& error) {
+      EXPECT_TRUE(std::string(error.what()).starts_with("f.json: not valid JSON: ")) << error.what();
+      EXPECT_LT(std::string(error.what()).size(), 300u);
+    }
+  }
 }
 
 TEST(Progress, AnInterruptStopsTheLoop) {

@@ -6,6 +6,7 @@
 
 #include "lithe/base/error.h"
 #include "lithe/base/hash.h"
+#include "lithe/base/json.h"
 #include "lithe/ops/registry.h"
 #include "lithe/train/checkpoint.h"
 
@@ -78,7 +79,7 @@ json recipe_of(const ReconstructOptions& options, const QdqPlan& plan, const Dat
 
 /// Throws if what `wanted` holds was different when the checkpoint was made.
 void require_equal(const json& wanted, const json& about, const std::filesystem::path& file) {
-  const json found = json::parse(about.value("recipe", "{}"));
+  const json found = parse_json(about.value("recipe", "{}"), file.string());
   std::string differing;
   for (const auto& [key, value] : wanted.items())
     if (!found.contains(key) || found.at(key) != value) differing += (differing.empty() ? "" : ", ") + key;
