@@ -55,10 +55,13 @@ Runner open_runner(const std::string& model, Graph graph, const std::string& bac
   return out;
 }
 
-/// Runs images tile by tile, or throws the reason why the model does not allow it.
-RunBatch in_tiles(const Runner& runner, const std::string& model, std::int64_t side) {
+/// Runs images tile by tile, or throws the reason why the model does not allow it. The output is the one of
+/// that name or, in a model of another maker, the only one.
+RunBatch in_tiles(const Runner& runner, const std::string& model, std::int64_t side,
+                  const std::string& output) {
   try {
-    return tiled(runner.graph, runner.run, find_tiling(runner.graph), side);
+    const std::string name = runner.graph.outputs.size() == 1 ? "" : output;
+    return tiled(runner.graph, runner.run, find_tiling(runner.graph, name), side, name);
   } catch (const Error& error) {
     throw Error(error.kind(), fmt::format("--tile: {}: {}", model, error.what()));
   }
@@ -217,12 +220,12 @@ void run_eval(EvalFlags& flags) {
     RunBatch other, run = runner.run;
     if (flags.tile > 0) {
       if (preprocess.layout != ImageLayout::Nchw) fail("--tile is for models of layout nchw");
-      run = in_tiles(runner, model, flags.tile);
+      run = in_tiles(runner, model, flags.tile, flags.output);
     }
     if (!flags.against.empty()) {
       Runner against =
           open_runner(flags.against, read_onnx(flags.against), flags.backend, device, call.threads());
-      if (flags.tile > 0) against.run = in_tiles(against, flags.against, flags.tile);
+      if (flags.tile > 0) against.run = in_tiles(against, flags.against, flags.tile, flags.output);
       other = with_names_of(runner.graph, against, flags.against);
     }
     result = evaluate(runner.graph, run, data,

@@ -5,9 +5,11 @@
 #include <cmath>
 #include <map>
 #include <numeric>
+#include <optional>
 
 #include "lithe/base/error.h"
 #include "lithe/graph/dataflow.h"
+#include "lithe/graph/shape_inference.h"
 #include "lithe/graph/subset_function.h"
 
 namespace lithe {
@@ -31,7 +33,7 @@ class Finder {
  public:
   explicit Finder(const Graph& graph) : graph_(graph), flow_(graph) {}
 
-  Tiling run() {
+  Tiling run(const std::string& wanted) {
     const auto inputs = graph_.required_inputs();
     if (inputs.size() != 1 || graph_.outputs.empty() || !inputs[0]->shape || inputs[0]->shape->size() != 4)
       fail("tiles need a model of one image [n, c, h, w]");
@@ -39,14 +41,19 @@ class Finder {
       if ((*inputs[0]->shape)[axis].known())
         fail("the model fixes the size of its input '{}': {}; tiles need an open one", inputs[0]->name,
              format_type(*inputs[0]));
+    const std::string& first = graph_.outputs[0].name;
+    const std::string& output = wanted.empty() ? first : wanted;
+    if (std::none_of(graph_.outputs.begin(), graph_.outputs.end(),
+                     [&](const ValueInfo& one) { return one.name == output; }))
+      fail("the model has no output '{}'; the first is '{}'", output, first);
     fields_[inputs[0]->name] = {};
     for (int i = 0; i < static_cast<int>(graph_.nodes.size()); ++i)
       if (flow_.is_data(i)) visit(i);
-    const auto found = fields_.find(graph_.outputs[0].name);
-    if (found == fields_.end()) fail("the output '{}' does not depend on the image", graph_.outputs[0].name);
+    const auto found = fields_.find(output);
+    if (found == fields_.end()) fail("the output '{}' does not depend on the image", output);
     if (found->second.down != 1)
       fail("the output '{}' has fewer pixels than the input; tiles are for models that keep or enlarge them",
-           graph_.outputs[0].name);
+           output);
     const auto overlap = static_cast<std::int64_t>(std::ceil(found->second.reach - 1e-9));
     return {.overlap = (overlap + alignment_ - 1) / alignment_ * alignment_,
             .alignment = alignment_,
@@ -116,8 +123,45 @@ class Finder {
       first = false;
     }
     transform(node, field);
+    for (std::size_t k = 0; k < node.inputs.size(); ++k)
+      if (!is_index(node, k) && !flow_.is_data_value(node.inputs[k]) && !from_constants(node.inputs[k]))
+        refuse(node, fmt::format("reads '{}', which hangs on the size of the image or on another input",
+                                 node.inputs[k]));
     for (const std::string& output : node.outputs)
       if (!output.empty()) fields_[output] = field;
+  }
+
+  /// Inputs that say what a node takes from the other one, where `transform` looks at that itself.
+  static bool is_index(const Node& node, std::size_t input) {
+    return input > 0 && (any_of(node, {"Slice", "Split", "Gather", "Resize", "Upsample"}) ||
+                         node.op_type.starts_with("Reduce"));
+  }
+
+  /// Whether the value is a constant or computed from constants alone.
+  bool from_constants(const std::string& value) {
+    if (value.empty() || graph_.constant(value)) return true;
+    const int maker = flow_.index.producer(value);
+    if (maker < 0) return false;
+    if (const auto found = from_constants_.find(value); found != from_constants_.end()) return found->second;
+    const Node& node = graph_.nodes[static_cast<std::size_t>(maker)];
+    const bool closed = !any_of(node, {"If", "Loop", "Scan"}) && !node.op_type.starts_with("Random") &&
+                        std::all_of(node.inputs.begin(), node.inputs.end(),
+                                    [&](const std::string& input) { return from_constants(input); });
+    return from_constants_[value] = closed;
+  }
+
+  /// The shape of a constant, or of what is computed from constants; nothing if it is not known.
+  std::optional<Ints> constant_shape(const std::string& value) {
+    if (const TensorData* constant = graph_.constant(value)) return constant->shape();
+    if (!inferred_) {
+      inferred_ = graph_;
+      infer_shapes(*inferred_);
+    }
+    const ValueInfo* info = inferred_->info(value);
+    if (!info || !info->shape) return std::nullopt;
+    Ints shape;
+    for (const Dim& dim : *info->shape) shape.push_back(dim.known() ? dim.value : -1);
+    return shape;
   }
 
   void transform(const Node& node, Field& field) {
@@ -132,6 +176,8 @@ class Finder {
     }
     if (any_of(node, {"Gemm", "MatMul", "Flatten", "Einsum", "GridSample", "NonZero", "TopK", "CumSum"}))
       refuse(node, "does not work pixel by pixel");
+    if (any_of(node, {"Conv", "ConvTranspose"}) && flow_.is_data_value(node.input(1)))
+      refuse(node, "has weights that are made from the image");
     if (any_of(node, {"Conv", "MaxPool", "AveragePool"})) {
       if (node.attr("ceil_mode", std::int64_t{0}) != 0) refuse(node, "rounds the size of the image up");
       field.reach += static_cast<double>(window_reach(node, kernel_of(node))) * field.pixel();
@@ -206,7 +252,7 @@ class Finder {
   }
 
   /// Element by element; constants may differ between channels, not between pixels.
-  bool per_pixel(const Node& node) const {
+  bool per_pixel(const Node& node) {
     if (is_static_subset(node)) return true;
     static constexpr std::array kKnown{"Relu",
                                        "LeakyRelu",
@@ -250,13 +296,15 @@ class Finder {
         node.domain.empty() &&
         std::any_of(kKnown.begin(), kKnown.end(), [&](const char* type) { return node.op_type == type; });
     if (!known) return false;
+    if (node.is("BatchNormalization")) return true;
+    if (node.is("QuantizeLinear") || node.is("DequantizeLinear"))
+      return is_apart(node.attr("axis", std::int64_t{1}));
     for (const std::string& name : node.inputs) {
-      const TensorData* constant = graph_.constant(name);
-      if (!constant || constant->rank() < 1 || node.is("BatchNormalization") || node.is("QuantizeLinear") ||
-          node.is("DequantizeLinear"))
-        continue;
-      const auto& shape = constant->shape();
-      const bool wide = shape.back() != 1 || (shape.size() > 1 && shape[shape.size() - 2] != 1);
+      if (name.empty() || flow_.is_data_value(name) || !from_constants(name)) continue;
+      const std::optional<Ints> shape = constant_shape(name);
+      if (!shape) return false;
+      if (shape->empty()) continue;
+      const bool wide = shape->back() != 1 || (shape->size() > 1 && (*shape)[shape->size() - 2] != 1);
       if (wide) return false;
     }
     return true;
@@ -265,13 +313,15 @@ class Finder {
   const Graph& graph_;
   const DataFlow flow_;
   std::map<std::string, Field> fields_;
+  std::map<std::string, bool> from_constants_;
+  std::optional<Graph> inferred_;
   std::int64_t alignment_ = 1;
 };
 
 }  // namespace
 
-Tiling find_tiling(const Graph& graph) {
-  return Finder(graph).run();
+Tiling find_tiling(const Graph& graph, const std::string& output) {
+  return Finder(graph).run(output);
 }
 
 }  // namespace lithe

@@ -6,10 +6,11 @@
 
 namespace lithe {
 
-RunBatch tiled(const Graph& graph, RunBatch run, const Tiling& tiling, std::int64_t side) {
+RunBatch tiled(const Graph& graph, RunBatch run, const Tiling& tiling, std::int64_t side,
+               const std::string& wanted) {
   const std::int64_t step = (side + tiling.alignment - 1) / tiling.alignment * tiling.alignment;
   if (side < 1) fail("a tile of {} pixels is none", side);
-  const std::string output = graph.outputs.at(0).name;
+  const std::string output = wanted.empty() ? graph.outputs.at(0).name : wanted;
   return [=, run = std::move(run)](const Feeds& feeds) {
     if (feeds.size() != 1 || feeds.begin()->second.dim() != 4) fail("tiles need one image [n, c, h, w]");
     const auto& [name, image] = *feeds.begin();

@@ -83,9 +83,69 @@ TEST(Tiling, RefusesWhatSeesTheWholeImage) {
   EXPECT_THAT(reason({{.op_type = "Resize", .inputs = {"", "", "sizes"}}}), HasSubstr("not by a constant"));
   EXPECT_THAT(reason({{.op_type = "Softmax"}}), HasSubstr("rows or columns"));
   EXPECT_EQ(reason({{.op_type = "ReduceMean", .attributes = {{"axes", Ints{1}}}}}), "");
+  EXPECT_THAT(test::message_of([] { find_tiling(chain({{.op_type = "Relu"}}), "z"); }),
+              HasSubstr("no output 'z'; the first is 'v0'"));
   Graph fixed = chain({conv({1, 1, 1, 1})});
   (*fixed.inputs[0].shape)[2] = {.value = 32};
   EXPECT_THAT(test::message_of([&] { find_tiling(fixed); }), HasSubstr("fixes the size"));
+}
+
+/// The chain with nodes beside it, made in front of it.
+Graph beside(std::vector<Node> nodes, std::vector<Node> chained) {
+  Graph graph = chain(std::move(chained));
+  for (Node& node : nodes) node.name = node.outputs[0] + "_node";
+  graph.nodes.insert(graph.nodes.begin(), nodes.begin(), nodes.end());
+  return graph;
+}
+
+// A grid of coordinates, as networks that must know where they are add or concatenate it: every tile would
+// count from its own corner.
+TEST(Tiling, RefusesGridsMadeFromTheSize) {
+  const std::vector<Node> grid{
+      {.op_type = "Shape", .inputs = {"x"}, .outputs = {"size"}},
+      {.op_type = "ConstantOfShape", .inputs = {"size"}, .outputs = {"ones"}},
+      {.op_type = "CumSum", .inputs = {"ones", "axis"}, .outputs = {"grid"}},
+  };
+  for (const Node& reader :
+       {Node{.op_type = "Add", .inputs = {"grid"}},
+        Node{.op_type = "Concat", .inputs = {"grid"}, .attributes = {{"axis", std::int64_t{1}}}},
+        Node{.op_type = "Clip", .inputs = {"grid"}}}) {
+    Graph graph = beside(grid, {reader});
+    graph.constants["axis"] = TensorData::scalar<std::int64_t>(3);
+    EXPECT_THAT(test::message_of([&] { find_tiling(graph); }),
+                HasSubstr("reads 'grid', which hangs on the size of the image"))
+        << reader.op_type;
+  }
+}
+
+// Exporters leave constants as nodes; what is computed from them alone is one too.
+TEST(Tiling, ConstantsMayBeComputed) {
+  const auto computed = [](std::int64_t columns) {
+    Graph graph = beside(
+        {{.op_type = "Constant",
+          .outputs = {"c"},
+          .attributes = {{"value", TensorData::from<float>(
+                                       {1, 3, 1, columns},
+                                       std::vector<float>(static_cast<std::size_t>(3 * columns), 2.0f))}}},
+         {.op_type = "Neg", .inputs = {"c"}, .outputs = {"minus"}}},
+        {{.op_type = "Mul", .inputs = {"minus"}}});
+    return test::message_of([&] { find_tiling(graph); });
+  };
+  EXPECT_EQ(computed(1), "");
+  EXPECT_THAT(computed(4), HasSubstr("pixel by pixel"));
+  // Weights that are unpacked from codes.
+  Graph codes = beside({{.op_type = "DequantizeLinear", .inputs = {"codes", "step"}, .outputs = {"w"}}},
+                       {{.op_type = "Conv",
+                         .inputs = {"w"},
+                         .attributes = {{"kernel_shape", Ints{3, 3}}, {"pads", Ints{1, 1, 1, 1}}}}});
+  codes.constants["codes"] = TensorData::from<std::int8_t>({3, 3, 3, 3}, std::vector<std::int8_t>(81, 1));
+  codes.constants["step"] = TensorData::scalar(0.1f);
+  EXPECT_EQ(find_tiling(codes).overlap, 1);
+  Graph dynamic = chain({{.op_type = "Relu"},
+                         {.op_type = "Conv",
+                          .inputs = {"x"},
+                          .attributes = {{"kernel_shape", Ints{3, 3}}, {"pads", Ints{1, 1, 1, 1}}}}});
+  EXPECT_THAT(test::message_of([&] { find_tiling(dynamic); }), HasSubstr("made from the image"));
 }
 
 }  // namespace
