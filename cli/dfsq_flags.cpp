@@ -1,5 +1,6 @@
 #include "cli/dfsq_flags.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <nlohmann/json.hpp>
@@ -53,8 +54,7 @@ void DfsqFlags::add_to(CLI::App& verb) {
       ->group(kGroup);
 }
 
-DfsqOptions dfsq_options_of(const CLI::App& verb, const DfsqFlags& flags, std::uint64_t seed,
-                            std::int64_t memory) {
+DfsqOptions dfsq_options_of(const DfsqFlags& flags, std::uint64_t seed, std::int64_t memory) {
   DfsqOptions options{
       .statistics = flags.statistics == "static" ? SubsetStatistics::Static : SubsetStatistics::Dynamic,
       .points = flags.points == "exact"    ? PointMethod::Exact
@@ -63,8 +63,6 @@ DfsqOptions dfsq_options_of(const CLI::App& verb, const DfsqFlags& flags, std::u
       .weights = flags.weights == "mse" ? SubsetWeights::Mse : SubsetWeights::MinMax,
       .restarts = flags.restarts,
       .seed = seed};
-  if (verb.get_option("--restarts")->count() > 0 && options.points != PointMethod::KMeans)
-    fail("--restarts has no effect here: it needs --points kmeans");
   if (memory > 0) options.memory = memory;
   return options;
 }
@@ -76,11 +74,32 @@ void refuse_dfsq_flags(const CLI::App& verb, const std::string& method) {
 }
 
 void refuse_range_flags(const CLI::App& verb) {
-  constexpr std::array kFlags{"--first-last", "--percentile", "--momentum",     "--activation-scheme",
-                              "--budget",     "--vit",        "--correct-bias", "--reduce-range"};
+  constexpr std::array kFlags{"--first-last",   "--percentile", "--momentum",     "--activation-scheme",
+                              "--budget",       "--vit",        "--correct-bias", "--bias-samples",
+                              "--reduce-range", "--scales",     "--scale-rate"};
   for (const char* flag : kFlags)
     if (verb.get_option(flag)->count() > 0)
       fail("{} is not for --method dfsq; leave it out (--bits-for and --exclude choose layers)", flag);
+}
+
+void refuse_idle_dfsq_flags(const CLI::App& verb, const QuantizeOptions& options) {
+  const auto needs = [&verb](std::initializer_list<const char*> flags, bool met, const char* what) {
+    for (const char* flag : flags)
+      if (!met && verb.get_option(flag)->count() > 0) fail("{} has no effect here: it needs {}", flag, what);
+  };
+  const auto by_rule = [&options](int BitsRule::*bits) {
+    return std::any_of(options.bits_for.begin(), options.bits_for.end(),
+                       [bits](const BitsRule& rule) { return rule.*bits != 0 && rule.*bits != kFloatBits; });
+  };
+  const bool activations = options.activation_bits != kFloatBits || by_rule(&BitsRule::activation_bits);
+  const bool weights = options.weight_bits != kFloatBits || by_rule(&BitsRule::weight_bits);
+  const bool learns = verb.get_option("--reconstruct")->count() > 0;
+  needs({"--statistics", "--points", "--restarts"}, activations, "inputs to round, --activation-bits 2 to 8");
+  needs({"--restarts"}, options.dfsq->points == PointMethod::KMeans, "--points kmeans");
+  needs({"--memory"}, activations || learns, "--activation-bits 2 to 8, or --reconstruct");
+  needs({"--weights", "--weight-scheme", "--search", "--reconstruct"}, weights,
+        "weights to quantise, --weight-bits 2 to 8");
+  needs({"--weight-scheme", "--search"}, options.dfsq->weights == SubsetWeights::Mse, "--weights mse");
 }
 
 std::string dfsq_text(const DfsqReport& report) {

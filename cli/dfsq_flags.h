@@ -16,12 +16,15 @@ struct DfsqFlags {
   void add_to(CLI::App& verb);
 };
 
-DfsqOptions dfsq_options_of(const CLI::App& verb, const DfsqFlags& flags, std::uint64_t seed,
-                            std::int64_t memory);
+DfsqOptions dfsq_options_of(const DfsqFlags& flags, std::uint64_t seed, std::int64_t memory);
 /// Throws Error(Input) naming a flag of DFSQ that was given although `method` is another.
 void refuse_dfsq_flags(const CLI::App& verb, const std::string& method);
 /// Throws Error(Input) naming a flag that means nothing to DFSQ.
 void refuse_range_flags(const CLI::App& verb);
+
+/// Throws Error(Input) naming a flag of DFSQ that changes nothing beside the others, and what it needs.
+/// `options` hold those of DFSQ.
+void refuse_idle_dfsq_flags(const CLI::App& verb, const QuantizeOptions& options);
 
 /// "static statistics, exact points, ...", and a table of the layers.
 std::string dfsq_text(const DfsqReport& report);

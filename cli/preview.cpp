@@ -24,7 +24,35 @@ std::pair<std::int64_t, std::int64_t> worst_corner(const at::Tensor& a, const at
   return {place / columns, place % columns};
 }
 
+/// One sample as feeds; a model that fixes its batch gets copies of it.
+Feeds feeds_of(const Graph& model, const Batch& batch, at::Device device) {
+  Feeds feeds = bind_batch(model, batch);
+  const std::int64_t fixed = fixed_batch(model);
+  for (auto& [name, tensor] : feeds) {
+    if (fixed > 1) tensor = tensor.repeat_interleave(fixed, 0);
+    tensor = tensor.to(device);
+  }
+  return feeds;
+}
+
+/// The first output for the first sample, as a picture.
+at::Tensor shown(Executor& executor, const Feeds& feeds, const PreviewOptions& options) {
+  const std::string& output = executor.graph().outputs.at(0).name;
+  const at::Tensor value = executor.run(feeds, {output}).at(output).cpu();
+  const std::int64_t axis = options.preprocess.layout == ImageLayout::Nhwc ? 3 : 1;
+  if (value.dim() != 4 || (value.size(axis) != 3 && value.size(axis) != 1))
+    fail("--preview shows pictures, but the output '{}' {} is none; leave --preview out", output,
+         format_shape(value.sizes().vec()));
+  return to_pixels(value[0], options.preprocess);
+}
+
 }  // namespace
+
+void require_pictures(const Graph& model, const DatasetPtr& data, const PreviewOptions& options) {
+  const at::NoGradGuard no_grad;
+  Executor executor(model, {.device = options.device});
+  shown(executor, feeds_of(model, stack({data->get(0)}), options.device), options);
+}
 
 std::vector<Picture> preview(const Graph& model, const Quantized& quantized, const DatasetPtr& data,
                              const std::string& method, const PreviewOptions& options) {
@@ -33,24 +61,16 @@ std::vector<Picture> preview(const Graph& model, const Quantized& quantized, con
   std::optional<Executor> minmax;
   if (quantized.minmax_graph)
     minmax.emplace(*quantized.minmax_graph, ExecutorOptions{.device = options.device});
-  const std::string output = model.outputs.at(0).name;
   std::vector<Picture> pictures;
   for (std::int64_t i = 0; i < std::min(options.images, data->size()); ++i) {
     const Batch batch = stack({data->get(i)});
-    const Feeds feeds = bind_batch(model, batch);
-    const auto shown = [&](Executor& executor) {
-      const at::Tensor value = executor.run(feeds).at(output).cpu();
-      if (value.dim() != 4 || (value.size(1) != 3 && value.size(1) != 1))
-        fail("--preview shows pictures, but the output '{}' {} is none", output,
-             format_shape(value.sizes().vec()));
-      return to_pixels(value[0], options.preprocess);
-    };
+    const Feeds feeds = feeds_of(model, batch, options.device);
     std::vector<LabelledPicture> row;
     if (batch.targets.defined()) row.push_back({"target", to_pixels(batch.targets[0], options.preprocess)});
-    const at::Tensor full = shown(original), rounded = shown(ours);
+    const at::Tensor full = shown(original, feeds, options), rounded = shown(ours, feeds, options);
     row.push_back({"float", full});
     row.push_back({method, rounded});
-    if (minmax) row.push_back({"minmax", shown(*minmax)});
+    if (minmax) row.push_back({"minmax", shown(*minmax, feeds, options)});
     const std::int64_t height = std::min(kCrop, full.size(1)), width = std::min(kCrop, full.size(2));
     const auto [top, left] = worst_corner(full, row.back().pixels, height, width);
     std::string note;

@@ -10,7 +10,7 @@ namespace {
 
 using Ints = std::vector<std::int64_t>;
 
-constexpr std::int64_t kEntries = 4097, kMiddle = 2048;
+constexpr std::int64_t kEntries = kSubsetEntries, kMiddle = kEntries / 2;
 
 /// Writes a body line by line.
 class Body {
@@ -43,8 +43,8 @@ class Body {
   std::vector<Node> nodes;
 };
 
-/// The table [c * 4097] from the points: every point but the first adds its distance from the one before at
-/// the border between them, and the running sum and the first point make the table. Borders between equal
+/// The table [c * kEntries] from the points: every point but the first adds its distance from the one before
+/// at the border between them, and the running sum and the first point make the table. Borders between equal
 /// points may meet; what stands there is 0 either way.
 std::string table(Body& body) {
   const std::string zero = body.ints("zero", {0}), one = body.ints("one", {1}),

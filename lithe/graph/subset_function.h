@@ -15,6 +15,9 @@ inline constexpr const char* kSubsetQuantize = "SubsetQuantize";
 /// mean) / scale, times scale plus mean (DFSQ, arXiv 2305.05888).
 inline constexpr const char* kDynamicSubsetQuantize = "DynamicSubsetQuantize";
 
+/// Entries of a table by floor(2048 y) + 2048, for y from -1 to 1.
+inline constexpr int kSubsetEntries = 4097;
+
 /// Declares those that the graph uses as model-local functions, in the form of a table that floor(2048 y)
 /// indexes: ties go up, what lies beyond -1 or 1 counts as these, and NaN as -1. The table is worked out from
 /// the points when a runtime loads the model. The model must be of opset 13 or newer.

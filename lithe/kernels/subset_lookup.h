@@ -9,10 +9,9 @@
 #include <span>
 #include <vector>
 
-namespace lithe {
+#include "lithe/graph/subset_function.h"
 
-/// Entries of a table by floor(2048 y) + 2048, for y from -1 to 1.
-inline constexpr int kSubsetEntries = 4097;
+namespace lithe {
 
 /// The points of one channel, ready for lookups.
 class SubsetTable {

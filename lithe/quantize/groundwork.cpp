@@ -3,10 +3,16 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <span>
 
 #include "lithe/base/error.h"
+#include "lithe/base/hash.h"
+#include "lithe/data/loader.h"
+#include "lithe/data/usable_batch.h"
 #include "lithe/graph/onnx.h"
 #include "lithe/ops/registry.h"
+#include "lithe/quantize/reconstruct/reconstruct.h"
+#include "lithe/quantize/reconstruct/reconstruct_checkpoint.h"
 
 namespace lithe {
 namespace {
@@ -45,6 +51,24 @@ QuantizeSettings settle(const QuantizeOptions& options, const std::vector<Layer>
     notes.push_back(
         "8-bit weights are symmetric: less their zero-point, asymmetric ones would not fit into int8");
   return settings;
+}
+
+/// What model and options a checkpoint of learning is for, in a few letters.
+std::string task_of(const Graph& model, const QuantizeOptions& options) {
+  const std::string bytes = serialize_onnx(model);
+  std::uint64_t hash = fnv1a(std::as_bytes(std::span(bytes)));
+  const auto mix = [&hash](const std::string& text) {
+    hash = hash * 1099511628211u + fnv1a(std::as_bytes(std::span(text)));
+  };
+  mix(fmt::format("{} {} {} {}", options.weight_bits, options.activation_bits,
+                  static_cast<int>(options.first_last), static_cast<int>(options.target)));
+  for (const BitsRule& rule : options.bits_for)
+    mix(fmt::format("{} {} {}", rule.pattern, rule.weight_bits, rule.activation_bits));
+  for (const std::string& pattern : options.exclude) mix(pattern);
+  if (const auto& points = options.dfsq)
+    mix(fmt::format("{} {} {} {} {}", static_cast<int>(points->statistics), static_cast<int>(points->points),
+                    static_cast<int>(points->weights), points->restarts, points->seed));
+  return fmt::format("{:016x}", hash);
 }
 
 /// Of the targets, only ONNX Runtime takes 4-bit containers for convolutions and activations.
@@ -155,12 +179,36 @@ void guard_biases(const Graph& graph, QdqPlan& plan, std::vector<std::string>& n
     }
 }
 
-Groundwork lay_ground(const Graph& model, const DatasetPtr& data, const QuantizeOptions& options,
-                      std::vector<std::string>& notes, const ChooseBits& choose) {
+Groundwork prepare_layers(const Graph& model, const DatasetPtr& data, const QuantizeOptions& options,
+                          std::vector<std::string>& notes) {
   Groundwork ground{.graph = prepare_for_quantization(model, data, options, notes)};
   ground.layers = find_layers(ground.graph, &notes);
   if (ground.layers.empty())
     fail("the model has no Conv, ConvTranspose, Gemm or MatMul with constant weights to quantise");
+  return ground;
+}
+
+void prepare_learning(const Graph& model, const DatasetPtr& calibration, QuantizeOptions& options) {
+  ReconstructOptions& learning = *options.reconstruct;
+  learning.threads = options.threads;
+  learning.device = options.device;
+  learning.task = task_of(model, options);
+  const std::int64_t fixed = fixed_batch(model);
+  require_enough_samples(learning, calibration->size(), fixed > 0 ? fixed : 1);
+  if (options.batch > 1) usable_batch(model, calibration, learning.batch);
+  require_resumable(learning, *calibration, used_samples(learning, calibration->size()));
+}
+
+SqnrOptions sqnr_options(const QuantizeOptions& options) {
+  return {.samples = options.report_samples,
+          .batch = std::min<std::int64_t>(8, options.batch),
+          .threads = options.threads,
+          .device = options.device};
+}
+
+Groundwork lay_ground(const Graph& model, const DatasetPtr& data, const QuantizeOptions& options,
+                      std::vector<std::string>& notes, const ChooseBits& choose) {
+  Groundwork ground = prepare_layers(model, data, options, notes);
   assign_bits(ground.layers, options.weight_bits, options.activation_bits, options.first_last,
               options.bits_for, options.exclude);
   ground.settings = settle(options, ground.layers, notes);
@@ -219,6 +267,25 @@ MixedPrecisionOptions precision_options(const Graph& model, const Groundwork& gr
   return result;
 }
 
+LayerResult describe_layer(const Graph& graph, const Layer& layer, int weight_bits, Target target) {
+  const TensorData& weight = graph.constants.at(layer.weight);
+  const std::int64_t bias =
+      layer.bias.empty() ? 0 : static_cast<std::int64_t>(graph.constants.at(layer.bias).bytes().size());
+  LayerResult result{.name = layer.name,
+                     .op = layer.op,
+                     .weight_bits = weight_bits,
+                     .activation_bits = layer.activation_bits};
+  result.float_bytes = static_cast<std::int64_t>(weight.bytes().size()) + bias;
+  result.bytes = weight_bits == kFloatBits ? result.float_bytes
+                                           : stored_bytes(weight_bits, weight.count(), scales_of(layer),
+                                                          graph.opset(), takes_nibbles(target)) +
+                                                 bias;
+  const at::Tensor values = to_tensor(weight);
+  result.weight_low = values.min().item<float>();
+  result.weight_high = values.max().item<float>();
+  return result;
+}
+
 std::vector<LayerResult> describe_layers(const Groundwork& ground, Target target) {
   std::map<std::string, int> point_bits;
   for (const ActivationPoint& point : ground.points) point_bits.emplace(point.value, point.bits);
@@ -228,24 +295,10 @@ std::vector<LayerResult> describe_layers(const Groundwork& ground, Target target
   std::vector<LayerResult> results;
   for (std::size_t i = 0; i < ground.layers.size(); ++i) {
     const Layer& layer = ground.layers[i];
-    const TensorData& weight = ground.graph.constants.at(layer.weight);
-    const std::int64_t bias_bytes =
-        layer.bias.empty() ? 0
-                           : static_cast<std::int64_t>(ground.graph.constants.at(layer.bias).bytes().size());
-    LayerResult result{.name = layer.name, .op = layer.op};
-    result.float_bytes = static_cast<std::int64_t>(weight.bytes().size()) + bias_bytes;
-    result.bytes = result.float_bytes;
-    const at::Tensor values = to_tensor(weight);
-    result.weight_low = values.min().item<float>();
-    result.weight_high = values.max().item<float>();
-    if (const auto found = weights.find(i); found != weights.end()) {
-      result.weight_bits = found->second->bits;
-      result.bytes = stored_bytes(result.weight_bits, weight.count(), scales_of(layer), ground.graph.opset(),
-                                  takes_nibbles(target)) +
-                     bias_bytes;
-    }
-    if (layer.activation_bits != kFloatBits) result.activation_bits = point_bits.at(layer.input);
-    results.push_back(std::move(result));
+    const auto found = weights.find(i);
+    const int bits = found == weights.end() ? kFloatBits : found->second->bits;
+    results.push_back(describe_layer(ground.graph, layer, bits, target));
+    if (layer.activation_bits != kFloatBits) results.back().activation_bits = point_bits.at(layer.input);
   }
   return results;
 }

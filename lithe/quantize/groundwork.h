@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "lithe/quantize/export_qdq.h"
+#include "lithe/quantize/fidelity.h"
 #include "lithe/quantize/quantize.h"
 
 namespace lithe {
@@ -34,6 +35,17 @@ using ChooseBits = std::function<void(Groundwork&)>;
 Groundwork lay_ground(const Graph& model, const DatasetPtr& data, const QuantizeOptions& options,
                       std::vector<std::string>& notes, const ChooseBits& choose = {});
 
+/// Its first part: the prepared graph and its layers, without bits. Throws Error(Input) if there are none.
+Groundwork prepare_layers(const Graph& model, const DatasetPtr& data, const QuantizeOptions& options,
+                          std::vector<std::string>& notes);
+
+/// Completes what is to be learnt with (where it runs, what model and options a checkpoint is for) and throws
+/// Error(Input), before anything takes long, if there are too few samples or the checkpoint is of others.
+void prepare_learning(const Graph& model, const DatasetPtr& calibration, QuantizeOptions& options);
+
+/// How the SQNR of the result is measured.
+SqnrOptions sqnr_options(const QuantizeOptions& options);
+
 /// With a budget the layers start with the most bits.
 QuantizeOptions widest(QuantizeOptions options);
 
@@ -50,6 +62,8 @@ void guard_biases(const Graph& graph, QdqPlan& plan, std::vector<std::string>& n
 MixedPrecisionOptions precision_options(const Graph& model, const Groundwork& ground,
                                         const QuantizeOptions& options);
 
+/// A layer as the file will hold it, with weights of so many bits; the bits of its input are its own.
+LayerResult describe_layer(const Graph& graph, const Layer& layer, int weight_bits, Target target);
 /// The layers as the file will hold them.
 std::vector<LayerResult> describe_layers(const Groundwork& ground, Target target);
 

@@ -5,10 +5,8 @@
 #include <functional>
 #include <map>
 #include <set>
-#include <span>
 
 #include "lithe/base/error.h"
-#include "lithe/base/hash.h"
 #include "lithe/graph/onnx.h"
 #include "lithe/ops/registry.h"
 #include "lithe/quantize/batches.h"
@@ -21,7 +19,6 @@
 #include "lithe/quantize/fold_batch_norm.h"
 #include "lithe/quantize/groundwork.h"
 #include "lithe/quantize/prepare.h"
-#include "lithe/quantize/reconstruct/reconstruct_checkpoint.h"
 #include "lithe/quantize/reparameterise.h"
 #include "lithe/quantize/upgrade_opset.h"
 
@@ -182,13 +179,6 @@ void describe_activations(const QdqPlan& plan, const Statistics& statistics, Qua
   }
 }
 
-SqnrOptions sqnr_options(const QuantizeOptions& options) {
-  return {.samples = options.report_samples,
-          .batch = std::min<std::int64_t>(8, options.batch),
-          .threads = options.threads,
-          .device = options.device};
-}
-
 /// SQNR of every layer's output and of the first output of the network.
 void measure_layers(const QdqPlan& plan, const DatasetPtr& calibration, const QuantizeOptions& options,
                     Quantized& result, Progress& progress) {
@@ -216,21 +206,6 @@ double plain_sqnr(const Graph& plain, const DatasetPtr& calibration, const Quant
   Progress silent;  // a line of its own would look like the one before again
   const std::string& logits = reference.outputs.at(0).name;
   return measure_sqnr(reference, plain, {logits}, calibration, sqnr_options(options), silent).at(logits);
-}
-
-/// What model and bits a checkpoint of learning is for, in a few letters.
-std::string task_of(const Graph& model, const QuantizeOptions& options) {
-  const std::string bytes = serialize_onnx(model);
-  std::uint64_t hash = fnv1a(std::as_bytes(std::span(bytes)));
-  const auto mix = [&hash](const std::string& text) {
-    hash = hash * 1099511628211u + fnv1a(std::as_bytes(std::span(text)));
-  };
-  mix(fmt::format("{} {} {} {}", options.weight_bits, options.activation_bits,
-                  static_cast<int>(options.first_last), static_cast<int>(options.target)));
-  for (const BitsRule& rule : options.bits_for)
-    mix(fmt::format("{} {} {}", rule.pattern, rule.weight_bits, rule.activation_bits));
-  for (const std::string& pattern : options.exclude) mix(pattern);
-  return fmt::format("{:016x}", hash);
 }
 
 /// Infinity may be meant (attention masks), NaN never is.
@@ -323,18 +298,8 @@ Quantized quantize(const Graph& model, const DatasetPtr& calibration, const Quan
   QuantizeOptions options = widest(wanted);
   if (has_data) options.batch = usable_batch(model, calibration, wanted.batch);
   result.batch = options.batch;
-  if (options.batch != wanted.batch)
-    result.notes.push_back("the model runs single samples only, although it declares its batch free");
-  if (options.reconstruct) {  // before anything takes long
-    options.reconstruct->threads = options.threads;
-    options.reconstruct->device = options.device;
-    options.reconstruct->task = task_of(model, options);
-    const std::int64_t fixed = fixed_batch(model);
-    require_enough_samples(*options.reconstruct, calibration->size(), fixed > 0 ? fixed : 1);
-    if (options.batch > 1) usable_batch(model, calibration, options.reconstruct->batch);
-    require_resumable(*options.reconstruct, *calibration,
-                      used_samples(*options.reconstruct, calibration->size()));
-  }
+  if (options.batch != wanted.batch) result.notes.emplace_back(kSingleSamplesOnly);
+  if (options.reconstruct) prepare_learning(model, calibration, options);
   Groundwork ground = lay_ground(model, calibration, options, result.notes, [&](Groundwork& laid) {
     if (!options.budget) return;
     result.precision = choose_precision(laid.graph, laid.layers, calibration,

@@ -6,6 +6,7 @@
 #include "cli/lithe.h"
 #include "lithe/base/random.h"
 #include "lithe/graph/onnx.h"
+#include "lithe/models/builder.h"
 #include "open_edsr.h"
 
 namespace lithe {
@@ -90,6 +91,105 @@ TEST_F(DfsqCommand, RefusesFlagsThatMeanNothing) {
                     "--points is for --method dfsq");
 }
 
+// Each of these flags would change nothing, whatever it says.
+TEST_F(DfsqCommand, RefusesIdleFlags) {
+  const auto refused = [&](const std::string& flags, const std::string& text) {
+    expect_user_error(run_lithe(fmt::format("quantize {} --calib {} --method dfsq {} -o {}", model().string(),
+                                            pairs(), flags, file("q.onnx").string())),
+                      text);
+  };
+  const std::string weights_only = "--weight-bits 4 --activation-bits off ";
+  for (const char* flag : {"--statistics dynamic", "--points uniform", "--points kmeans --restarts 2"})
+    refused(weights_only + flag, "--activation-bits 2 to 8");
+  refused(weights_only + "--memory 1M", "--memory has no effect");
+  const std::string published = "--weight-bits 4 --activation-bits 4 --weights minmax ";
+  refused(published + "--weight-scheme symmetric",
+          "--weight-scheme has no effect here: it needs --weights mse");
+  refused(published + "--search grid", "--search has no effect here: it needs --weights mse");
+  const std::string inputs_only = "--weight-bits off --activation-bits 4 ";
+  for (const char* flag : {"--weights minmax", "--weight-scheme symmetric", "--reconstruct brecq"})
+    refused(inputs_only + flag, "--weight-bits 2 to 8");
+  refused("--activation-bits 4 --reconstruct brecq --scales off", "--scales is not for --method dfsq");
+  refused("--activation-bits 4 --bias-samples 3", "--bias-samples");
+  // Rules for single layers give them a meaning.
+  const Outcome ruled = run_lithe(
+      fmt::format("quantize {} --calib {} --method dfsq {} --points uniform --bits-for body.0.*=a4 -o {}",
+                  model().string(), pairs(), weights_only, file("q.onnx").string()));
+  EXPECT_EQ(ruled.status, 0) << ruled.err;
+}
+
+/// One convolution with `channels` outputs, for pictures of any size.
+Graph one_convolution(std::int64_t channels) {
+  GraphBuilder net("one", 1);
+  const std::string x = net.input("input", {-1, 3, 16, 16});
+  net.output("output", net.conv("conv", x, {.channels = channels}), {-1, channels, 16, 16});
+  Graph graph = net.finish();
+  for (ValueInfo* info : {&graph.inputs[0], &graph.outputs[0]})
+    for (const std::size_t axis : {2u, 3u}) (*info->shape)[axis] = {.symbol = axis == 2 ? "h" : "w"};
+  return graph;
+}
+
+// Models that make no pictures are refused before anything is quantised or written.
+TEST_F(DfsqCommand, PreviewsArePicturesOrRefused) {
+  const auto previewed = [&](const Graph& graph, const std::string& flags) {
+    write_onnx(graph, file("m.onnx"));
+    return run_lithe(fmt::format("quantize {} --calib {} --method minmax --preview 1 --report {} -o {} {}",
+                                 file("m.onnx").string(), pictures().string(), file("report").string(),
+                                 file("q.onnx").string(), flags));
+  };
+  GraphBuilder net("classifier", 1);
+  const std::string x = net.conv("conv", net.input("input", {-1, 3, 16, 16}), {.channels = 4});
+  net.output("logits", net.gemm("fc", net.flatten("flat", net.global_average_pool("pool", x)), 4, 5),
+             {-1, 5});
+  for (const Graph& graph : {one_convolution(4), net.finish()}) {
+    expect_user_error(previewed(graph, "--resize 16x16 --quiet"), "--preview shows pictures, but the output");
+    EXPECT_FALSE(fs::exists(file("q.onnx")));
+    EXPECT_FALSE(fs::exists(file("report")));
+  }
+  // A fixed batch is filled up.
+  Graph pair = one_convolution(3);
+  (*pair.inputs[0].shape)[0] = (*pair.outputs[0].shape)[0] = {.value = 2};
+  Outcome outcome = previewed(pair, "--resize 16x16");
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_THAT(read_text_file(file("report") / "report.html"), HasSubstr("data:image/png;base64,"));
+  // Channels behind the rows and columns.
+  Graph last = one_convolution(3);
+  const std::vector<std::int64_t> to_first{0, 3, 1, 2}, to_last{0, 2, 3, 1};
+  last.nodes[0].inputs[0] = "first";
+  last.nodes[0].outputs[0] = "made";
+  last.nodes.insert(last.nodes.begin(), {.name = "in",
+                                         .op_type = "Transpose",
+                                         .inputs = {"input"},
+                                         .outputs = {"first"},
+                                         .attributes = {{"perm", to_first}}});
+  last.nodes.push_back({.name = "out",
+                        .op_type = "Transpose",
+                        .inputs = {"made"},
+                        .outputs = {"output"},
+                        .attributes = {{"perm", to_last}}});
+  std::erase_if(last.nodes, [](const Node& node) { return node.is("Identity"); });
+  for (ValueInfo* info : {&last.inputs[0], &last.outputs[0]})
+    info->shape = DimVector{{.symbol = "n"}, {.symbol = "h"}, {.symbol = "w"}, {.value = 3}};
+  outcome = previewed(last, "--layout nhwc");
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+}
+
+// What was learnt on other points is not gone on with.
+TEST_F(DfsqCommand, CheckpointsOfOtherPointsAreRefused) {
+  const auto learnt = [&](const std::string& flags) {
+    return quantize(
+        fmt::format("--reconstruct brecq --steps 3 --calib-patch 16 --calib-samples 8 "
+                    "--learn-batch 4 --checkpoints {} -o {} {}",
+                    file("kept").string(), file("q.onnx").string(), flags));
+  };
+  ASSERT_EQ(learnt("").status, 0);
+  for (const char* flags :
+       {"--points uniform", "--statistics dynamic", "--points kmeans", "--weights minmax"})
+    expect_user_error(learnt(fmt::format("--resume {}", flags)), "was made with another model");
+  const Outcome same = learnt("--resume");
+  EXPECT_EQ(same.status, 0) << same.err;
+}
+
 TEST_F(DfsqCommand, ConstantPicturesAndFewValues) {
   fs::create_directory(file("flat"));
   write_picture(file("flat") / "a.ppm", 32, 32, 0, 128);
@@ -125,7 +225,34 @@ TEST_F(DfsqCommand, TilesGiveTheSame) {
   };
   const json whole = scored("static.onnx", "").result(), tiled = scored("static.onnx", "--tile 13").result();
   EXPECT_NEAR(whole.at("psnr_y").get<double>(), tiled.at("psnr_y").get<double>(), 1e-4);
+  for (std::size_t i = 0; i < 3; ++i)
+    for (const char* score : {"psnr_y", "psnr_rgb", "ssim_y"})
+      EXPECT_NEAR(whole.at("images")[i].at(score).get<double>(),
+                  tiled.at("images")[i].at(score).get<double>(), 1e-4)
+          << score;
   expect_user_error(scored("dynamic.onnx", "--tile 13"), "--statistics static");
+}
+
+// The scored output, not the first one, is put together.
+TEST_F(DfsqCommand, TilesOfAnotherOutput) {
+  Graph graph = test::open_edsr();
+  graph.nodes.push_back({.name = "inverse", .op_type = "Neg", .inputs = {"output"}, .outputs = {"other"}});
+  graph.nodes.push_back({.name = "back", .op_type = "Neg", .inputs = {"other"}, .outputs = {"second"}});
+  ValueInfo second = graph.outputs[0];
+  second.name = "second";
+  graph.outputs.push_back(second);
+  write_onnx(graph, file("two.onnx"));
+  const auto scored = [&](const std::string& flags) {
+    return run_lithe(fmt::format("eval {} --data {} --json --output-name second {}",
+                                 file("two.onnx").string(), pairs(), flags));
+  };
+  const Outcome tiled = scored("--tile 13");
+  ASSERT_EQ(tiled.status, 0) << tiled.err;
+  EXPECT_NEAR(tiled.result().at("psnr_y").get<double>(), scored("").result().at("psnr_y").get<double>(),
+              1e-4);
+  expect_user_error(run_lithe(fmt::format("eval {} --data {} --tile 13 --output-name third",
+                                          file("two.onnx").string(), pairs())),
+                    "no output 'third'");
 }
 
 TEST_F(DfsqCommand, BadPairs) {

@@ -66,15 +66,31 @@ TEST(SubsetLookup, GoldenActivations) {
     for (std::size_t i = 0; i < 6; ++i) EXPECT_NEAR(got[i], wanted[i], 1e-6) << i;
   };
   const Floats first(x.begin(), x.begin() + 6), second(x.begin() + 6, x.end());
-  const PlaneStatistics seen = plane_statistics(second.data(), 6, true);
-  EXPECT_NEAR(seen.mean, -0.20833333, 1e-7);
-  EXPECT_NEAR(seen.scale, 2.7916667, 1e-6);
+  const auto codes = [](const Floats& values, const Points& points, bool centre) {
+    const PlaneStatistics seen = plane_statistics(values.data(), 6, centre);
+    Floats out(6);
+    subset_lookup(values.data(), out.data(), 6, SubsetTable(points), {seen.mean, seen.scale, false});
+    std::vector<int> whole;
+    for (const float value : out) whole.push_back(static_cast<int>(1024 * value));
+    return whole;
+  };
+  const PlaneStatistics mean_of_first = plane_statistics(first.data(), 6, true),
+                        mean_of_second = plane_statistics(second.data(), 6, true);
+  EXPECT_EQ(mean_of_first.mean, 4);
+  EXPECT_NEAR(mean_of_first.scale, 5, 1e-6);
+  EXPECT_NEAR(mean_of_second.mean, -0.20833333, 1e-7);
+  EXPECT_NEAR(mean_of_second.scale, 2.7916667, 1e-6);
+  EXPECT_THAT(codes(first, {-404, 0, 256, 560}, true), ElementsAre(-404, -404, -404, 0, 256, 560));
+  EXPECT_THAT(codes(second, {-1024, -385, 0, 512}, true), ElementsAre(-385, 0, 512, 512, 0, -1024));
   near(quantised(first, {-404, 0, 256, 560}, true),
        {2.02734375f, 2.02734375f, 2.02734375f, 4, 5.25f, 6.734375f});
   near(quantised(second, {-1024, -385, 0, 512}, true),
        {-1.25793469f, -0.20833333f, 1.1875f, 1.1875f, -0.20833333f, -3});
   Floats rectified = x;
   for (float& value : rectified) value = std::max(value, 0.0f);
+  EXPECT_NEAR(plane_statistics(rectified.data(), 6, false).scale, 9, 1e-6);
+  EXPECT_THAT(codes({rectified.begin(), rectified.begin() + 6}, {0, 180, 384, 656}, false),
+              ElementsAre(180, 180, 384, 384, 656, 656));
   near(quantised({rectified.begin(), rectified.begin() + 6}, {0, 180, 384, 656}, false),
        {1.58203125f, 1.58203125f, 3.375f, 3.375f, 5.765625f, 5.765625f});
   near(quantised({rectified.begin() + 6, rectified.end()}, {0, 82, 512, 1024}, false),
@@ -105,7 +121,7 @@ TEST(SubsetLookup, EqualsTheNearestPoint) {
     Floats y(1024), out(1024);
     for (float& value : y) value = static_cast<float>(2.2 * rng.uniform() - 1.1);
     for (std::size_t i = 0; i < 64; ++i)  // on borders
-      y[i] = static_cast<float>(static_cast<int>(rng.below(4097)) - 2048) / 2048.0f;
+      y[i] = static_cast<float>(static_cast<int>(rng.below(kSubsetEntries)) - 2048) / 2048.0f;
     subset_lookup(y.data(), out.data(), 1024, SubsetTable(points), {});
     for (std::size_t i = 0; i < y.size(); ++i) EXPECT_EQ(out[i], brute(points, y[i])) << y[i];
   }

@@ -58,6 +58,14 @@ class Choice {
     return strides.empty() ? 1.0 : static_cast<double>(std::max<std::int64_t>(1, strides[0]));
   }
 
+  /// The factor of a Resize or Upsample along rows; one that hangs on sizes goes back to the size of the
+  /// input, as in an upwards path, or beyond it.
+  double enlargement(const Node& node, double resolution) const {
+    const TensorData* scales = graph_.constant(node.input(node.is("Resize") ? 2 : 1));
+    if (scales && scales->count() >= 3) return scales->to_doubles()[2];
+    return resolution < 1 ? 1 / resolution : 2;
+  }
+
   void place(int i) {
     const Node& one = node(i);
     Place result{.resolution = 0, .pooled = true};
@@ -75,7 +83,7 @@ class Choice {
       result.resolution *= static_cast<double>(one.attr("blocksize", std::int64_t{1}));
     if (one.is("SpaceToDepth"))
       result.resolution /= static_cast<double>(one.attr("blocksize", std::int64_t{1}));
-    if (one.is("Resize") || one.is("Upsample")) result.resolution = result.resolution < 1 ? 1 : 2;
+    if (one.is("Resize") || one.is("Upsample")) result.resolution *= enlargement(one, result.resolution);
     if (one.is("GlobalAveragePool") || one.is("GlobalMaxPool") || one.is("ReduceMean") ||
         one.is("ReduceMax") || one.is("ReduceSum"))
       result.pooled = true;

@@ -3,11 +3,12 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <map>
+#include <optional>
 #include <set>
 
+#include "lithe/base/clock.h"
 #include "lithe/base/error.h"
 #include "lithe/base/hash.h"
 #include "lithe/data/usable_batch.h"
@@ -17,16 +18,11 @@
 #include "lithe/quantize/dfsq/statistics.h"
 #include "lithe/quantize/dfsq/subset_weights.h"
 #include "lithe/quantize/fidelity.h"
+#include "lithe/quantize/groundwork.h"
 #include "lithe/quantize/reconstruct/reconstruct.h"
 
 namespace lithe {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 void check(const QuantizeOptions& options) {
   if (options.budget)
@@ -40,19 +36,13 @@ void check(const QuantizeOptions& options) {
     fail("method dfsq writes functions of standard operators, which --target ort runs; leave --target out");
 }
 
-/// The prepared graph and the bits of its layers.
-struct Ground {
-  Graph graph;
-  std::vector<Layer> layers;
-};
-
-Ground lay_ground(const Graph& model, const DatasetPtr& data, const QuantizeOptions& options,
-                  std::vector<std::string>& notes) {
+/// The prepared graph and the bits of its layers; nothing else of the groundwork applies.
+Groundwork lay_dfsq_ground(const Graph& model, const DatasetPtr& data, const QuantizeOptions& options,
+                           std::vector<std::string>& notes) {
   check(options);
   QuantizeOptions preparing = options;
   preparing.reparameterise_norms = options.reparameterise_norms.value_or(false);
-  Ground ground{.graph = prepare_for_quantization(model, data, preparing, notes)};
-  ground.layers = find_layers(ground.graph, &notes);
+  Groundwork ground = prepare_layers(model, data, preparing, notes);
   const std::vector<bool> body = choose_body_layers(ground.graph, ground.layers);
   std::vector<Layer> others = ground.layers;
   assign_bits(ground.layers, options.weight_bits, options.activation_bits, FirstLast::Same, options.bits_for,
@@ -88,17 +78,17 @@ std::int64_t input_channels(const Graph& graph, const Layer& layer) {
 
 /// Points of all channels of one value for one number of bits.
 struct Table {
-  TensorData points;
+  std::vector<std::int16_t> points;
   double distinct = 0, loss = 0, squares = 0;
   std::vector<double> energy;  // mean square by channel
 };
 using TableKey = std::pair<std::string, int>;
 
-/// Observes values and chooses their points, as many values at a time as memory allows.
+/// Observes values and chooses their points, as many channels at a time as memory allows.
 class Selector {
  public:
-  Selector(const Ground& ground, const DatasetPtr& data, const QuantizeOptions& options, Progress& progress,
-           DfsqReport& report)
+  Selector(const Groundwork& ground, const DatasetPtr& data, const QuantizeOptions& options,
+           Progress& progress, DfsqReport& report)
       : data_(data),
         options_(*options.dfsq),
         observing_{.batch = options.batch, .threads = options.threads},
@@ -117,38 +107,26 @@ class Selector {
   std::map<TableKey, Table> run() {
     if (values_.empty()) return {};
     const auto started = Clock::now();
-    const bool fixed = options_.statistics == SubsetStatistics::Static;
-    const bool means = options_.points == PointMethod::KMeans;
-    if (fixed || means) ranges_ = observe_ranges(executor_, data_, values_, observing_, progress_);
+    if (is_static() || by_means()) ranges_ = observe_ranges(executor_, data_, values_, observing_, progress_);
     double selecting = 0;
-    std::map<TableKey, Table> tables;
-    for (std::size_t begin = 0; begin < values_.size();) {
-      std::size_t end = begin;
-      for (std::int64_t bytes = 0; end < values_.size(); ++end) {
-        bytes += bytes_of(values_[end].name);
-        if (end > begin && bytes > options_.memory) break;
-      }
-      const std::vector<ObservedValue> group(values_.begin() + static_cast<std::ptrdiff_t>(begin),
-                                             values_.begin() + static_cast<std::ptrdiff_t>(end));
-      if (means)
-        collect_numbers(group, fixed);
+    for (const std::vector<ObservedValue>& group : groups()) {
+      if (by_means())
+        collect_numbers(group);
       else
-        collect_histograms(group, fixed);
+        collect_histograms(group);
       const auto chosen = Clock::now();
-      for (const ObservedValue& value : group)
-        for (const int bits : keys_.at(value.name))
-          tables.emplace(TableKey{value.name, bits}, choose(value.name, bits));
+      for (const ObservedValue& value : group) choose(value);
       selecting += seconds_since(chosen);
       histograms_.clear();
       numbers_.clear();
-      begin = end;
     }
     report_.select_seconds = selecting;
     report_.observe_seconds = seconds_since(started) - selecting;
-    return tables;
+    return std::move(tables_);
   }
 
   const ChannelRanges& ranges() const { return ranges_; }
+  std::int64_t channels(const std::string& value) const { return channels_.at(value); }
   bool centred(const std::string& value) const {
     const auto found = std::find_if(values_.begin(), values_.end(),
                                     [&](const ObservedValue& one) { return one.name == value; });
@@ -156,31 +134,64 @@ class Selector {
   }
 
  private:
-  std::int64_t bytes_of(const std::string& value) const {
-    const std::int64_t channels = channels_.at(value);
-    if (options_.points != PointMethod::KMeans)
-      return channels * SubsetHistogram::kBins * 2 * static_cast<std::int64_t>(sizeof(double));
-    return channels * ranges_.at(value)[0].count * static_cast<std::int64_t>(sizeof(float));
+  bool is_static() const { return options_.statistics == SubsetStatistics::Static; }
+  bool by_means() const { return options_.points == PointMethod::KMeans; }
+
+  /// What is kept of a channel until its points are chosen.
+  std::int64_t bytes_of_channel(const std::string& value) const {
+    if (!by_means()) return SubsetHistogram::kBins * 2 * static_cast<std::int64_t>(sizeof(double));
+    // The numbers, and their running sums once they are sorted.
+    return ranges_.at(value)[0].count * static_cast<std::int64_t>(sizeof(float) + sizeof(double));
   }
 
-  void collect_histograms(const std::vector<ObservedValue>& group, bool fixed) {
+  /// All channels of all values in order, as many at a time as fit into memory, one at least.
+  std::vector<std::vector<ObservedValue>> groups() const {
+    std::vector<std::vector<ObservedValue>> groups(1);
+    std::int64_t left = options_.memory;
+    for (const ObservedValue& value : values_) {
+      const std::int64_t each = std::max<std::int64_t>(1, bytes_of_channel(value.name));
+      for (std::int64_t begin = 0, all = channels_.at(value.name); begin < all;) {
+        std::int64_t count = std::min(all - begin, left / each);
+        if (count == 0 && !groups.back().empty()) {
+          groups.emplace_back();
+          left = options_.memory;
+          continue;
+        }
+        count = std::max<std::int64_t>(count, 1);
+        groups.back().push_back({value.name, value.centre, begin, begin + count});
+        begin += count;
+        left = std::max<std::int64_t>(0, left - count * each);
+      }
+    }
+    return groups;
+  }
+
+  void collect_histograms(const std::vector<ObservedValue>& group) {
     for (const ObservedValue& value : group)
-      histograms_[value.name].resize(static_cast<std::size_t>(channels_.at(value.name)));
+      histograms_[value.name].resize(static_cast<std::size_t>(channels_.at(value.name)), std::nullopt);
+    for (const ObservedValue& value : group)
+      for (std::int64_t c = value.begin; c < value.end; ++c)
+        histograms_.at(value.name)[static_cast<std::size_t>(c)].emplace();
     visit_normalised(
-        executor_, data_, group, fixed ? &ranges_ : nullptr, observing_,
+        executor_, data_, group, is_static() ? &ranges_ : nullptr, observing_,
         [&](const std::string& value, std::int64_t channel, const float* first, std::int64_t count) {
           histograms_.at(value)
               .at(static_cast<std::size_t>(channel))
-              .add(std::span<const float>(first, static_cast<std::size_t>(count)));
+              ->add(std::span<const float>(first, static_cast<std::size_t>(count)));
         },
         progress_);
   }
 
-  void collect_numbers(const std::vector<ObservedValue>& group, bool fixed) {
-    for (const ObservedValue& value : group)
-      numbers_[value.name].resize(static_cast<std::size_t>(channels_.at(value.name)));
+  void collect_numbers(const std::vector<ObservedValue>& group) {
+    for (const ObservedValue& value : group) {
+      std::vector<std::vector<float>>& all = numbers_[value.name];
+      all.resize(static_cast<std::size_t>(channels_.at(value.name)));
+      for (std::int64_t c = value.begin; c < value.end; ++c)
+        all[static_cast<std::size_t>(c)].reserve(
+            static_cast<std::size_t>(ranges_.at(value.name)[static_cast<std::size_t>(c)].count));
+    }
     visit_normalised(
-        executor_, data_, group, fixed ? &ranges_ : nullptr, observing_,
+        executor_, data_, group, is_static() ? &ranges_ : nullptr, observing_,
         [&](const std::string& value, std::int64_t channel, const float* first, std::int64_t count) {
           std::vector<float>& all = numbers_.at(value).at(static_cast<std::size_t>(channel));
           all.insert(all.end(), first, first + count);
@@ -188,49 +199,61 @@ class Selector {
         progress_);
   }
 
-  PointSelection choose_channel(const std::string& value, std::int64_t channel, int count, double& squares,
-                                std::int64_t& numbers) const {
-    const auto c = static_cast<std::size_t>(channel);
-    if (options_.points != PointMethod::KMeans) {
-      const SubsetHistogram& histogram = histograms_.at(value)[c];
-      squares = histogram.squares();
-      numbers = histogram.count();
-      return options_.points == PointMethod::Exact ? select_points_exactly(histogram, count)
-                                                   : select_uniform_points(histogram, count);
-    }
-    const std::vector<float>& all = numbers_.at(value)[c];
-    squares = 0;
-    for (const float number : all) squares += static_cast<double>(number) * number;
-    numbers = static_cast<std::int64_t>(all.size());
+  /// One channel's points for each number of bits in turn.
+  struct Choice {
+    std::vector<PointSelection> selections;
+    double squares = 0;
+    std::int64_t numbers = 0;
+  };
+
+  Choice choose_from_histogram(const SubsetHistogram& histogram, const std::set<int>& bits) const {
+    Choice choice{.squares = histogram.squares(), .numbers = histogram.count()};
+    for (const int one : bits)
+      choice.selections.push_back(options_.points == PointMethod::Exact
+                                      ? select_points_exactly(histogram, 1 << one)
+                                      : select_uniform_points(histogram, 1 << one));
+    return choice;
+  }
+
+  Choice choose_by_means(std::vector<float> numbers, const std::string& value, std::int64_t channel,
+                         const std::set<int>& bits) const {
+    Choice choice{.numbers = static_cast<std::int64_t>(numbers.size())};
+    for (const float number : numbers) choice.squares += static_cast<double>(number) * number;
     const auto bytes = std::as_bytes(std::span<const char>(value.data(), value.size()));
     const std::uint64_t seed =
         options_.seed ^ (fnv1a(bytes) + 0x9e3779b97f4a7c15u * static_cast<std::uint64_t>(channel + 1));
-    return select_points_by_kmeans(SortedValues(all), count, seed, options_.restarts);
+    const SortedValues sorted(std::move(numbers));
+    for (const int one : bits)
+      choice.selections.push_back(select_points_by_kmeans(sorted, 1 << one, seed, options_.restarts));
+    return choice;
   }
 
-  Table choose(const std::string& value, int bits) {
-    const int count = 1 << bits;
-    const std::int64_t channels = channels_.at(value);
-    std::vector<std::int16_t> points(static_cast<std::size_t>(channels * count));
-    std::vector<PointSelection> selections(static_cast<std::size_t>(channels));
-    std::vector<double> squares(static_cast<std::size_t>(channels));
-    std::vector<std::int64_t> numbers(static_cast<std::size_t>(channels));
-    at::parallel_for(0, channels, 1, [&](std::int64_t begin, std::int64_t end) {
+  void choose(const ObservedValue& value) {
+    const std::set<int>& bits = keys_.at(value.name);
+    std::vector<Choice> choices(static_cast<std::size_t>(value.end - value.begin));
+    at::parallel_for(value.begin, value.end, 1, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t c = begin; c < end; ++c) {
         const auto i = static_cast<std::size_t>(c);
-        selections[i] = choose_channel(value, c, count, squares[i], numbers[i]);
-        std::copy(selections[i].points.begin(), selections[i].points.end(), points.begin() + c * count);
+        choices[static_cast<std::size_t>(c - value.begin)] =
+            by_means() ? choose_by_means(std::move(numbers_.at(value.name)[i]), value.name, c, bits)
+                       : choose_from_histogram(*histograms_.at(value.name)[i], bits);
       }
     });
-    Table table{.points = TensorData::from<std::int16_t>({channels, count}, std::move(points))};
-    for (std::size_t c = 0; c < selections.size(); ++c) {
-      table.distinct += selections[c].distinct / static_cast<double>(channels);
-      table.loss += selections[c].loss;
-      table.squares += squares[c];
-      table.energy.push_back(numbers[c] > 0 ? squares[c] / static_cast<double>(numbers[c]) : 0);
-      report_.numbers += numbers[c];
+    const auto channels = static_cast<double>(channels_.at(value.name));
+    std::size_t place = 0;
+    for (const int one : bits) {
+      Table& table = tables_[{value.name, one}];
+      for (const Choice& choice : choices) {
+        const PointSelection& selection = choice.selections[place];
+        table.points.insert(table.points.end(), selection.points.begin(), selection.points.end());
+        table.distinct += selection.distinct / channels;
+        table.loss += selection.loss;
+        table.squares += choice.squares;
+        table.energy.push_back(choice.numbers > 0 ? choice.squares / static_cast<double>(choice.numbers) : 0);
+        report_.numbers += choice.numbers;
+      }
+      ++place;
     }
-    return table;
   }
 
   DatasetPtr data_;
@@ -243,8 +266,10 @@ class Selector {
   std::map<std::string, std::set<int>> keys_;
   std::map<std::string, std::int64_t> channels_;
   ChannelRanges ranges_;
-  std::map<std::string, std::vector<SubsetHistogram>> histograms_;
+  // By value and channel; only those of the group at hand hold anything.
+  std::map<std::string, std::vector<std::optional<SubsetHistogram>>> histograms_;
   std::map<std::string, std::vector<std::vector<float>>> numbers_;
+  std::map<TableKey, Table> tables_;
 };
 
 /// Means or scales of all channels, [c, 1, 1].
@@ -255,7 +280,7 @@ TensorData channel_numbers(const std::vector<ChannelRange>& channels, bool centr
   return TensorData::from<float>({static_cast<std::int64_t>(channels.size()), 1, 1}, std::move(numbers));
 }
 
-std::vector<SubsetLayer> subset_layers(const Ground& ground, const Selector& selector,
+std::vector<SubsetLayer> subset_layers(const Groundwork& ground, const Selector& selector,
                                        const std::map<TableKey, Table>& tables, DfsqReport& report) {
   std::vector<SubsetLayer> subsets;
   for (const Layer& layer : ground.layers) {
@@ -265,7 +290,9 @@ std::vector<SubsetLayer> subset_layers(const Ground& ground, const Selector& sel
     SubsetLayer one{.layer = layer.name, .input = layer.input};
     one.weight_bits = layer.weight_bits;
     one.energy = table.energy;
-    one.quantizer.points = table.points;
+    const std::int64_t channels = selector.channels(layer.input);
+    one.quantizer.points =
+        TensorData::from<std::int16_t>({channels, std::int64_t{1} << layer.activation_bits}, table.points);
     one.quantizer.centre = centre;
     one.quantizer.dynamic = report.options.statistics == SubsetStatistics::Dynamic;
     if (!one.quantizer.dynamic) {
@@ -276,7 +303,7 @@ std::vector<SubsetLayer> subset_layers(const Ground& ground, const Selector& sel
     report.layers.push_back({.name = layer.name,
                              .input = layer.input,
                              .bits = layer.activation_bits,
-                             .channels = table.points.shape()[0],
+                             .channels = channels,
                              .centred = centre,
                              .distinct = table.distinct,
                              .noise = table.squares > 0 ? table.loss / table.squares : 0});
@@ -299,27 +326,14 @@ std::vector<Layer> with_bits_of(const Graph& graph, const std::vector<Layer>& gi
   return layers;
 }
 
-std::vector<LayerResult> describe_layers(const Graph& graph, const std::vector<Layer>& layers) {
+/// The layers as the file will hold them, with their tables of points.
+std::vector<LayerResult> describe_dfsq_layers(const Groundwork& ground, Target target) {
   std::vector<LayerResult> results;
-  for (const Layer& layer : layers) {
-    const TensorData& weight = graph.constants.at(layer.weight);
-    const std::int64_t bias =
-        layer.bias.empty() ? 0 : static_cast<std::int64_t>(graph.constants.at(layer.bias).bytes().size());
-    LayerResult result{.name = layer.name,
-                       .op = layer.op,
-                       .weight_bits = layer.weight_bits,
-                       .activation_bits = layer.activation_bits};
-    result.float_bytes = static_cast<std::int64_t>(weight.bytes().size()) + bias;
-    result.bytes =
-        layer.weight_bits == kFloatBits
-            ? result.float_bytes
-            : stored_bytes(layer.weight_bits, weight.count(), scales_of(layer), graph.opset()) + bias;
+  for (const Layer& layer : ground.layers) {
+    results.push_back(describe_layer(ground.graph, layer, layer.weight_bits, target));
     if (layer.activation_bits != kFloatBits)  // points of 16 bits
-      result.bytes += 2 * input_channels(graph, layer) * (std::int64_t{1} << layer.activation_bits);
-    const at::Tensor values = to_tensor(weight);
-    result.weight_low = values.min().item<float>();
-    result.weight_high = values.max().item<float>();
-    results.push_back(std::move(result));
+      results.back().bytes +=
+          2 * input_channels(ground.graph, layer) * (std::int64_t{1} << layer.activation_bits);
   }
   return results;
 }
@@ -333,11 +347,7 @@ Reconstruction learn(const NormalisedGraph& normalised, QdqPlan& plan, const Dat
          .bits = static_cast<int>(std::lround(std::log2(layer.quantizer.points.shape()[1]))),
          .quantizer = {.scale = at::ones({}), .zero_point = at::zeros({})},
          .subset = quantizer_of_normal(layer)});
-  ReconstructOptions learning = *options.reconstruct;
-  learning.scales = ScaleLearning::Off;  // points have none
-  learning.threads = options.threads;
-  learning.device = options.device;
-  return reconstruct(normalised.graph, plan, calibration, learning, progress);
+  return reconstruct(normalised.graph, plan, calibration, *options.reconstruct, progress);
 }
 
 }  // namespace
@@ -364,8 +374,8 @@ QuantizeOptions uniform_counterpart(const QuantizeOptions& options, const std::v
 QuantizationPlan plan_dfsq(const Graph& model, const QuantizeOptions& options) {
   const at::NoGradGuard no_grad;
   QuantizationPlan plan;
-  Ground ground = lay_ground(model, nullptr, options, plan.notes);
-  plan.layers = describe_layers(ground.graph, ground.layers);
+  Groundwork ground = lay_dfsq_ground(model, nullptr, options, plan.notes);
+  plan.layers = describe_dfsq_layers(ground, options.target);
   plan.graph = std::move(ground.graph);
   return plan;
 }
@@ -379,7 +389,12 @@ Quantized quantize_dfsq(const Graph& model, const DatasetPtr& calibration, const
   QuantizeOptions options = wanted;
   if (has_data) options.batch = usable_batch(model, calibration, wanted.batch);
   result.batch = options.batch;
-  const Ground ground = lay_ground(model, calibration, options, result.notes);
+  if (options.batch != wanted.batch) result.notes.emplace_back(kSingleSamplesOnly);
+  if (options.reconstruct) {
+    options.reconstruct->scales = ScaleLearning::Off;  // points have none
+    prepare_learning(model, calibration, options);
+  }
+  const Groundwork ground = lay_dfsq_ground(model, calibration, options, result.notes);
   if (has_data) result.samples = calibration->size();
   DfsqReport report{.options = *options.dfsq};
   NormalisedGraph normalised{.graph = ground.graph};
@@ -404,7 +419,7 @@ Quantized quantize_dfsq(const Graph& model, const DatasetPtr& calibration, const
   }
   result.reference = ground.graph;
   result.graph = export_subsets(normalised, plan);
-  result.layers = describe_layers(ground.graph, ground.layers);
+  result.layers = describe_dfsq_layers(ground, options.target);
   for (const DfsqLayer& layer : report.layers)
     if (layer.distinct < std::min(1 << layer.bits, 1 << 7) * 0.5)
       result.notes.push_back(
@@ -414,10 +429,7 @@ Quantized quantize_dfsq(const Graph& model, const DatasetPtr& calibration, const
   result.dfsq = std::move(report);
   if (!has_data || options.report_samples == 0) return result;
 
-  const SqnrOptions measured{.samples = options.report_samples,
-                             .batch = std::min<std::int64_t>(8, options.batch),
-                             .threads = options.threads,
-                             .device = options.device};
+  const SqnrOptions measured = sqnr_options(options);
   std::vector<std::string> outputs;
   for (const Layer& layer : ground.layers) outputs.push_back(layer.output);
   const std::string last = result.graph.outputs.at(0).name;

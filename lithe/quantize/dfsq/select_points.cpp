@@ -13,6 +13,7 @@ namespace {
 
 constexpr int kMaxRounds = 100;
 constexpr double kSettled = 1e-3;
+constexpr double kEqual = 1e-12;  // of the sum of squares
 
 /// Counts and sums of all bins before each, so that those of a stretch are a difference.
 class Prefix {
@@ -41,7 +42,7 @@ class Prefix {
 class Chooser {
  public:
   Chooser(const SubsetHistogram& data, std::span<const std::int16_t> candidates)
-      : prefix_(data), candidates_(candidates) {}
+      : prefix_(data), candidates_(candidates), equal_(kEqual * data.squares()) {}
 
   std::vector<std::int16_t> choose(int count, bool exhaustive) {
     const int m = static_cast<int>(candidates_.size());
@@ -62,7 +63,7 @@ class Chooser {
     double least = std::numeric_limits<double>::infinity();
     for (int j = count - 1; j < m; ++j) {
       const double total = best[at(j)] + prefix_.cost(point(j), Prefix::bin(2 * point(j)), Prefix::end());
-      if (total < least) {
+      if (total < least - equal_) {
         least = total;
         last = j;
       }
@@ -89,7 +90,7 @@ class Chooser {
   void settle(int j, int low, int high, std::vector<double>& best, std::vector<int>& from) const {
     for (int i = low; i <= std::min(high, j - 1); ++i) {
       const double total = before_[at(i)] + between(i, j);
-      if (total < best[at(j)]) {
+      if (total < best[at(j)] - equal_) {
         best[at(j)] = total;
         from[at(j)] = i;
       }
@@ -108,6 +109,7 @@ class Chooser {
 
   Prefix prefix_;
   std::span<const std::int16_t> candidates_;
+  double equal_;  // losses that differ by less are equal but for rounding
   std::vector<double> before_;
 };
 

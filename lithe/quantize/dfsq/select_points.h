@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "lithe/base/random.h"
+#include "lithe/graph/subset_function.h"
 
 namespace lithe {
 
@@ -14,7 +15,7 @@ namespace lithe {
 /// that the squared error of any points follows exactly. Memory does not grow with the data.
 class SubsetHistogram {
  public:
-  static constexpr std::int64_t kBins = 4097;  // by floor(2048 y) + 2048
+  static constexpr std::int64_t kBins = kSubsetEntries;  // by floor(2048 y) + 2048
 
   SubsetHistogram() : counts_(kBins), sums_(kBins) {}
   /// What lies beyond -1 or 1 counts at that end, with its own value. NaN is not allowed.
@@ -57,7 +58,8 @@ double subset_loss(const SubsetHistogram& data, std::span<const std::int16_t> po
 /// The best `count` points of `candidates` (default: the universal set), found exactly by dynamic programming
 /// over pairs of neighbouring points. The cost of a pair has the quadrangle inequality, so that divide and
 /// conquer finds it in count x M log M steps for M candidates; `exhaustive` takes all count x M^2, to compare
-/// with. Of equally good choices the one with the lower points. `count` is 1 to the number of candidates.
+/// with. Of equally good choices the one whose highest point is
+/// lower wins, then that whose second highest is, and so on. `count` is 1 to the number of candidates.
 PointSelection select_points_exactly(const SubsetHistogram& data, int count,
                                      std::span<const std::int16_t> candidates = {}, bool exhaustive = false);
 

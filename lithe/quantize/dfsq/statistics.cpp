@@ -20,22 +20,32 @@ at::Tensor as_image(const at::Tensor& value, const std::string& name) {
   return value.to(at::kCPU, at::kFloat).contiguous();
 }
 
-/// Runs the data batch by batch, in their own size, and shows the values as dense images.
+/// Runs the data batch by batch, in their own size, and shows the values as dense images, one after the other
+/// as they are made.
 template <typename Use>
 void for_each_value(Executor& executor, const DatasetPtr& data, const std::vector<ObservedValue>& values,
                     const ObserveOptions& options, const char* task, Progress& progress, const Use& use) {
   const at::NoGradGuard no_grad;
-  std::vector<std::string> names;
-  for (const ObservedValue& value : values) names.push_back(value.name);
+  std::map<std::string, const ObservedValue*, std::less<>> wanted;
+  for (const ObservedValue& value : values) wanted.emplace(value.name, &value);
   progress.start(task, data->size());
   for_each_batch(executor.graph(), data, {.batch = options.batch, .threads = options.threads},
                  [&](const Feeds& feeds, std::int64_t samples) {
                    Feeds moved;
                    for (const auto& [name, tensor] : feeds)
                      moved[name] = tensor.to(executor.options().device);
-                   const Feeds seen = executor.run(moved, names);
-                   for (const ObservedValue& value : values)
-                     use(value, as_image(seen.at(value.name), value.name));
+                   std::size_t seen = 0;
+                   executor.run(moved, {}, [&](const std::string& name, const at::Tensor& value) {
+                     const auto found = wanted.find(name);
+                     if (found == wanted.end()) return;
+                     ++seen;
+                     use(*found->second, as_image(value, name));
+                   });
+                   if (seen != wanted.size())
+                     fail(
+                         "{} of the {} values to round are not needed for the outputs; leave their layers "
+                         "in float with --exclude",
+                         wanted.size() - seen, wanted.size());
                    progress.advance(samples);
                  });
   progress.finish();
@@ -102,7 +112,8 @@ void visit_normalised(Executor& executor, const DatasetPtr& data, const std::vec
                    if (plane == 0) return;
                    if (!at::isfinite(image.sum(at::kDouble)).item<bool>()) refuse(value.name);
                    const float* first = image.data_ptr<float>();
-                   at::parallel_for(0, count, 4, [&](std::int64_t begin, std::int64_t end) {
+                   const std::int64_t last = value.end < 0 ? count : value.end;
+                   at::parallel_for(value.begin, last, 4, [&](std::int64_t begin, std::int64_t end) {
                      std::vector<float> normal(static_cast<std::size_t>(plane));
                      for (std::int64_t c = begin; c < end; ++c)
                        for (std::int64_t n = 0; n < image.size(0); ++n) {

@@ -14,10 +14,11 @@
 
 namespace lithe {
 
-/// One value whose channels are observed.
+/// One value whose channels [begin, end) are observed; of all of them without an end.
 struct ObservedValue {
   std::string name;
   bool centre = false;
+  std::int64_t begin = 0, end = -1;
 };
 
 /// Of each channel of a value over all data.
@@ -36,8 +37,8 @@ struct ObserveOptions {
   int threads = 2;  // that decode
 };
 
-/// One pass over the data. Throws Error(Input) naming the value if it is no image [n, c, h, w] of floats, or
-/// holds NaN or infinity.
+/// One pass over the data, which keeps no value longer than the network itself does. Throws Error(Input)
+/// naming the value if it is no image [n, c, h, w] of floats, or holds NaN or infinity.
 ChannelRanges observe_ranges(Executor& executor, const DatasetPtr& data,
                              const std::vector<ObservedValue>& values, const ObserveOptions& options,
                              Progress& progress);
@@ -47,8 +48,8 @@ ChannelRanges observe_ranges(Executor& executor, const DatasetPtr& data,
 using VisitChannel = std::function<void(const std::string& value, std::int64_t channel, const float* numbers,
                                         std::int64_t count)>;
 
-/// One pass over the data that shows every channel of every sample, normalised by its own statistics
-/// (`ranges` null) or by those of all data. Throws as `observe_ranges` does.
+/// One such pass that shows the channels of every sample, normalised by their own statistics (`ranges` null)
+/// or by those of all data. Throws as `observe_ranges` does.
 void visit_normalised(Executor& executor, const DatasetPtr& data, const std::vector<ObservedValue>& values,
                       const ChannelRanges* ranges, const ObserveOptions& options, const VisitChannel& visit,
                       Progress& progress);

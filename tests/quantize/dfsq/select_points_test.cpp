@@ -11,6 +11,7 @@
 namespace lithe {
 namespace {
 
+using ::testing::DoubleNear;
 using ::testing::ElementsAre;
 using Points = std::vector<std::int16_t>;
 
@@ -50,10 +51,11 @@ std::vector<double> golden_centres(const std::vector<float>& data, int count, bo
     const double place = (j + 0.5) / (count - 1) * static_cast<double>(sorted.size() - 1);
     const auto low = static_cast<std::size_t>(place);
     const double wanted = sorted[low] + (place - std::floor(place)) * (sorted[low + 1] - sorted[low]);
-    double nearest = sorted[0];  // of equally near ones that nearer to 0, else the positive one
+    double nearest = sorted[0];  // of equally near ones the larger, in signed data that nearer to 0
     for (const double value : sorted) {
       const double gain = std::abs(nearest - wanted) - std::abs(value - wanted);
-      if (gain > 1e-7 || (gain > -1e-7 && std::abs(value) <= std::abs(nearest) + 1e-7)) nearest = value;
+      const bool inwards = rectified || std::abs(value) <= std::abs(nearest) + 1e-7;
+      if (gain > 1e-7 || (gain > -1e-7 && inwards)) nearest = value;
     }
     centres.push_back(nearest);
   }
@@ -70,11 +72,19 @@ TEST(UniversalSet, IsThePublishedOne) {
   const Points all = universal_set();
   ASSERT_EQ(all.size(), 377u);
   const Points upper(all.begin() + 188, all.end());
-  EXPECT_EQ(std::accumulate(upper.begin(), upper.end(), 0), 55242);
   for (std::size_t i = 0; i < all.size(); ++i) EXPECT_EQ(all[i], -all[all.size() - 1 - i]);
-  EXPECT_EQ(Points(upper.begin(), upper.begin() + 20),
-            (Points{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 20, 22}));
-  EXPECT_EQ(Points(upper.end() - 8, upper.end()), (Points{770, 772, 776, 784, 800, 832, 896, 1024}));
+  EXPECT_EQ(
+      upper,
+      (Points{0,   1,   2,   3,   4,   5,   6,   7,   8,   9,   10,  11,  12,  13,  14,  15,  16,  18,  20,
+              22,  24,  26,  28,  30,  32,  33,  36,  37,  40,  41,  44,  45,  48,  52,  56,  60,  64,  65,
+              66,  67,  72,  73,  74,  75,  80,  82,  88,  90,  96,  97,  104, 105, 112, 120, 128, 129, 130,
+              131, 132, 133, 134, 135, 144, 146, 148, 150, 160, 161, 164, 165, 176, 180, 192, 193, 194, 195,
+              208, 210, 224, 225, 240, 256, 257, 258, 259, 260, 261, 262, 263, 264, 265, 266, 267, 268, 269,
+              270, 272, 274, 276, 278, 280, 282, 284, 288, 289, 292, 293, 296, 297, 300, 304, 308, 312, 320,
+              321, 322, 323, 328, 329, 330, 336, 338, 344, 352, 353, 360, 368, 384, 385, 386, 387, 388, 389,
+              390, 400, 402, 404, 416, 417, 420, 432, 448, 449, 450, 464, 480, 512, 513, 514, 515, 516, 517,
+              518, 520, 521, 522, 524, 528, 530, 532, 536, 544, 545, 548, 552, 560, 576, 577, 578, 584, 592,
+              608, 640, 641, 642, 644, 656, 672, 704, 768, 769, 770, 772, 776, 784, 800, 832, 896, 1024}));
   EXPECT_EQ(universal_set(1).size(), 2u);
   EXPECT_EQ(universal_set(2).size(), 32u);
   EXPECT_EQ(universal_set(3).size(), 162u);
@@ -116,23 +126,24 @@ INSTANTIATE_TEST_SUITE_P(
         GoldenMeans{
             true, {0, 28, 56, 88, 120, 160, 193, 240, 278, 328, 384, 448, 521, 608, 704, 896}, 0.155778}));
 
+TEST(KMeans, GoldenStarts) {
+  const auto starts = [](int count, bool rectified) {
+    return golden_centres(golden_data(rectified), count, rectified);
+  };
+  const auto near = [](double value) { return DoubleNear(value, 1e-6); };
+  EXPECT_THAT(starts(4, false), ElementsAre(near(-.311522), near(.000405), near(.311522)));
+  EXPECT_THAT(starts(8, false), ElementsAre(near(-.472922), near(-.255596), near(-.118028), near(.000405),
+                                            near(.118028), near(.255596), near(.472922)));
+  EXPECT_THAT(starts(4, true), ElementsAre(near(.068157), near(.218498), near(.446268)));
+}
+
 TEST(KMeans, GoldenCentres) {
   const std::vector<float> data = golden_data(false);
-  const std::vector<double> start = golden_centres(data, 4, false);
-  ASSERT_EQ(start.size(), 3u);
-  EXPECT_NEAR(start[0], -0.311522, 1e-6);
-  EXPECT_NEAR(start[1], 0.000405, 1e-6);
-  EXPECT_NEAR(start[2], 0.311522, 1e-6);
   Rng rng(0);
-  const KMeansResult result = kmeans(SortedValues(data), start, rng);
+  const KMeansResult result = kmeans(SortedValues(data), golden_centres(data, 4, false), rng);
   EXPECT_EQ(result.rounds, 15);
-  const double wanted[] = {-0.39393, 0.24353, 0.549785, 0};
-  // Which of the middle centres ends where follows from the data: the one at 0 never moves.
-  std::vector<double> sorted = result.centres, expected(wanted, wanted + 4);
-  std::sort(sorted.begin(), sorted.end());
-  std::sort(expected.begin(), expected.end());
-  for (std::size_t i = 0; i < 4; ++i) EXPECT_NEAR(sorted[i], expected[i], 1e-5);
-  EXPECT_EQ(result.centres.back(), 0);
+  EXPECT_THAT(result.centres,
+              ElementsAre(DoubleNear(-.39393, 1e-5), DoubleNear(.24353, 1e-5), DoubleNear(.549785, 1e-5), 0));
 }
 
 struct GoldenExact {
@@ -150,11 +161,7 @@ TEST_P(ExactPoints, Golden) {
   const PointSelection selection = select_points_exactly(data, count);
   EXPECT_NEAR(selection.loss, loss, 2e-6);
   if (!points.empty()) {
-    // The mirror image of signed data is as good.
-    Points mirrored;
-    for (const std::int16_t point : points)
-      mirrored.insert(mirrored.begin(), static_cast<std::int16_t>(-point));
-    EXPECT_TRUE(selection.points == points || (!rectified && selection.points == mirrored));
+    EXPECT_EQ(selection.points, points);
   }
   EXPECT_EQ(selection.distinct, count);
 }
@@ -162,8 +169,8 @@ TEST_P(ExactPoints, Golden) {
 INSTANTIATE_TEST_SUITE_P(
     All, ExactPoints,
     ::testing::Values(
-        GoldenExact{false, 4, 11.877350, {-480, -135, 161, 512}},
-        GoldenExact{false, 8, 3.396540, {-704, -432, -240, -73, 88, 256, 448, 704}},
+        GoldenExact{false, 4, 11.877350, {-512, -161, 135, 480}},
+        GoldenExact{false, 8, 3.396540, {-704, -448, -256, -88, 73, 240, 432, 704}},
         GoldenExact{false,
                     16,
                     0.905247,
@@ -175,6 +182,23 @@ INSTANTIATE_TEST_SUITE_P(
                     0.128177,
                     {1, 44, 88, 132, 176, 224, 270, 320, 368, 420, 480, 544, 608, 704, 832, 1024}},
         GoldenExact{true, 64, 0.013491, {}}));
+
+// The normal values are their own mirror image, and so a mirrored choice is as good: the lower points win.
+TEST(ExactPoints, OfEquallyGoodOnesTheLowerWin) {
+  const SubsetHistogram data = histogram_of(golden_data(false));
+  for (const int count : {3, 4, 5, 8, 16}) {
+    const PointSelection chosen = select_points_exactly(data, count);
+    Points mirrored;
+    for (const std::int16_t point : chosen.points)
+      mirrored.insert(mirrored.begin(), static_cast<std::int16_t>(-point));
+    EXPECT_NEAR(subset_loss(data, mirrored), chosen.loss, 1e-9);
+    EXPECT_TRUE(std::lexicographical_compare(chosen.points.rbegin(), chosen.points.rend(), mirrored.rbegin(),
+                                             mirrored.rend()) ||
+                chosen.points == mirrored)
+        << count;
+    EXPECT_EQ(select_points_exactly(data, count, {}, true).points, chosen.points);
+  }
+}
 
 std::vector<float> random_values(std::int64_t count, std::uint64_t seed) {
   Rng rng(seed);
