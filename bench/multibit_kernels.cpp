@@ -1,9 +1,8 @@
 // Time of one image by bit-width: the integer session, against float32 and int8 of stock ONNX Runtime in the
 // same run.
 //   multibit_kernels [--network resnet20|resnet18|...] [--width X] [--size N] [--repeats N] [--layers yes|no]
-// One thread everywhere. Weights are random: time does not depend on them. Per line the least of the
-// repeats. With
-// --layers yes also single convolutions, with every instruction set that this processor has.
+// One thread everywhere. Weights are random: time does not depend on them. Per line the least of the repeats.
+// With --layers yes also single convolutions, with every instruction set that this processor has.
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
 

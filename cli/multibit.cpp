@@ -28,6 +28,15 @@ std::vector<int> parse_bits(const std::string& text) {
   return bits;
 }
 
+std::optional<MultibitSession> integer_session(const Graph& graph, std::vector<std::string>& notes) {
+  try {
+    return std::optional<MultibitSession>(std::in_place, graph);
+  } catch (const Error& error) {
+    notes.push_back(fmt::format("no integer run time: {}", error.what()));
+    return std::nullopt;
+  }
+}
+
 void add_multibit(CLI::App& app) {
   CLI::App* verb = app.add_subcommand("multibit", summary_of("multibit"));
   verb->require_subcommand(1);

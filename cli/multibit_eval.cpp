@@ -53,13 +53,8 @@ void run_eval(MultibitEvalFlags& flags) {
   if (!flags.bits.empty()) bits = parse_bits(flags.bits);
   for (const int one : bits) info.path(one);  // throws what lists those there are
   std::vector<std::string> notes;
-  std::optional<MultibitSession> session;
-  try {
-    session.emplace(graph);
-  } catch (const Error& error) {
-    if (flags.backend == "integer") throw;
-    notes.push_back(fmt::format("no integer arithmetic: {}", error.what()));
-  }
+  std::optional<MultibitSession> session = integer_session(graph, notes);
+  if (flags.backend == "integer" && !session) fail("{}", notes.back());
   std::vector<BitRow> rows = bit_rows(graph, bits);
   if (!flags.data.empty()) {
     const Preprocess preprocess = preprocess_for(call.options.model, graph, flags.preprocess);
@@ -95,14 +90,14 @@ void run_eval(MultibitEvalFlags& flags) {
     Report report{
         .title = std::filesystem::path(call.options.model).filename().string(),
         .subtitle = "lithe multibit eval" + (flags.data.empty() ? std::string() : " on " + flags.data)};
-    add_bits(report, rows, storage, info.method == "mbquant");
+    add_bits(report, rows, storage, info);
     for (const std::string& note : notes) report.add(Text{note});
     files = write_report(report, call.envelope(object, files), call.options.report);
   }
   call.say("{}", bits_table(rows));
   call.say("weights of all bit-widths: {} (float32: {})", format_bytes(static_cast<double>(storage.total())),
            format_bytes(static_cast<double>(storage.as_float)));
-  if (info.method == "mbquant") call.say("note: {}", kTimeFollowsMacs);
+  if (info.method == "mbquant") call.say("note: {}", time_follows_macs(info.bits));
   for (const std::string& note : notes) call.say("note: {}", note);
   for (const std::string& file : files) call.say("wrote {}", file);
   call.finish(object, files);
@@ -120,10 +115,11 @@ void add_multibit_eval(CLI::App& parent) {
       ->check(in_range(1, 1 << 20))
       ->capture_default_str();
   verb->add_option("--backend", flags->backend,
-                   "engine (the float graph) or integer (whole numbers, as deployed; mbquant alone)")
+                   "engine (the float graph) or integer (whole numbers, as deployed, on one thread whatever "
+                   "--threads says; mbquant alone)")
       ->check(CLI::IsMember({"engine", "integer"}))
       ->capture_default_str();
-  verb->add_option("--repeats", flags->repeats, "images to take the time of")
+  verb->add_option("--repeats", flags->repeats, "runs of an image to take the time of, on one thread")
       ->check(in_range(1, 100000))
       ->capture_default_str();
   add_preprocess_flags(*verb, flags->preprocess);

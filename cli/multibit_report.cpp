@@ -41,14 +41,23 @@ double kilobytes(std::int64_t bytes) {
 
 }  // namespace
 
-const char* const kTimeFollowsMacs =
-    "Bit operations are what bit-serial hardware and FPGAs pay. On a processor with 8-bit arithmetic time "
-    "follows "
-    "multiply-accumulates: b bits run b/2 branches, so that the most bits of 8 take four times the work of 2 "
-    "bits and "
-    "of a plain int8 network. What there is to gain is a dial of speed against accuracy in one file, of one "
-    "byte a "
-    "weight.";
+std::string time_follows_macs(const std::vector<int>& bits) {
+  const double least = bits.front() / 2.0, most = bits.back() / 2.0;
+  const auto times = [](double factor) {
+    return factor == 1 ? std::string("as much work as") : fmt::format("{:.3g} times the work of", factor);
+  };
+  const std::string dial =
+      bits.size() == 1
+          ? std::string()
+          : fmt::format(
+                " and {} {} bits. What there is to gain is a dial of speed against accuracy in one file",
+                times(most / least), bits.front());
+  return fmt::format(
+      "Bit operations are what bit-serial hardware and FPGAs pay. On a processor with 8-bit arithmetic time "
+      "follows multiply-accumulates: b bits run b/2 branches, so that {} bits take {} a plain "
+      "int8 network{}, of {} bits a weight.",
+      bits.back(), times(most), dial, 2 * branch_count(bits.back()));
+}
 
 std::vector<BitRow> bit_rows(const Graph& graph, const std::vector<int>& bits) {
   const MultibitInfo info = multibit_info(graph);
@@ -99,7 +108,8 @@ std::string bits_table(const std::vector<BitRow>& rows) {
   return format_table(kHeader, rows_of(rows));
 }
 
-void add_bits(Report& report, const std::vector<BitRow>& rows, const BitStorage& storage, bool branches) {
+void add_bits(Report& report, const std::vector<BitRow>& rows, const BitStorage& storage,
+              const MultibitInfo& info) {
   for (const BitRow& row : rows)
     if (row.score && row.score->top1)
       report.facts.push_back(
@@ -109,7 +119,8 @@ void add_bits(Report& report, const std::vector<BitRow>& rows, const BitStorage&
   for (const std::string& column : kHeader) table.columns.push_back({column, column != "branches"});
   table.note = "One image. Uniform: one branch with weights and activations of as many bits.";
   report.add(std::move(table));
-  if (branches) report.add(Text{kTimeFollowsMacs});
+  if (info.method == multibit_method_name(MultibitMethod::MbQuant))
+    report.add(Text{time_follows_macs(info.bits)});
   const auto curve = [&](const char* title, const char* label, const auto& number) {
     LinePlot plot{.title = title, .x_label = "bits", .y_label = label, .series = {{"", {}, {}}}};
     bool any = false;

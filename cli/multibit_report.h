@@ -18,8 +18,8 @@ struct BitRow {
   BitPath path;
   BitCost cost;
   std::optional<Evaluation> score;  // nothing without data
-  std::optional<double>
-      integer_ms;  // of one image with integer arithmetic, one thread; nothing if not measured
+  /// Of one image with integer arithmetic, on one thread; nothing if not measured.
+  std::optional<double> integer_ms;
 };
 
 /// Costs of the bit-widths; scores and times are filled in by whoever has them.
@@ -30,10 +30,11 @@ json storage_json(const BitStorage& storage);
 std::string bits_table(const std::vector<BitRow>& rows);
 
 /// Accuracy, bit operations, multiply-accumulates and time by bit-width, and storage, with the note on what
-/// time follows.
-void add_bits(Report& report, const std::vector<BitRow>& rows, const BitStorage& storage, bool branches);
+/// time follows for models of branches.
+void add_bits(Report& report, const std::vector<BitRow>& rows, const BitStorage& storage,
+              const MultibitInfo& info);
 
-/// What users of integer processors get.
-extern const char* const kTimeFollowsMacs;
+/// What users of integer processors get of a model of branches for these bit-widths.
+std::string time_follows_macs(const std::vector<int>& bits);
 
 }  // namespace lithe::cli

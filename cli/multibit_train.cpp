@@ -1,4 +1,5 @@
 // `lithe multibit train`: a network or a trained model in; a model for several bit-widths out.
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 
@@ -6,6 +7,7 @@
 #include "cli/multibit.h"
 #include "cli/multibit_report.h"
 #include "cli/network_for.h"
+#include "cli/plan_report.h"
 #include "cli/torch_setup.h"
 #include "cli/train_flags.h"
 #include "cli/train_report.h"
@@ -23,6 +25,7 @@ constexpr double kScratchRate = 0.1, kTunedRate = 0.02;
 constexpr double kAdamShare = 0.01;  // of these, for adamw
 
 struct MultibitTrainFlags {
+  const CLI::App* verb = nullptr;
   Invocation call{"multibit train"};
   PreprocessFlags preprocess;
   RecipeFlags recipe;
@@ -48,6 +51,30 @@ Teaching teaching_of(const MultibitTrainFlags& flags, MultibitMethod method) {
                                          : Teaching::InPlace;
 }
 
+bool was_given(const MultibitTrainFlags& flags, const char* flag) {
+  return flags.verb->get_option(flag)->count() > 0;
+}
+
+/// Flags that would change nothing are a misunderstanding.
+void refuse_idle_flags(const MultibitTrainFlags& flags, const MultibitOptions& options, bool by_name) {
+  if (options.method != MultibitMethod::MbQuant)
+    for (const char* flag : {"--naive-branches", "--slots", "--part", "--branch-noise"})
+      if (was_given(flags, flag))
+        fail("{}: only method mbquant has branches; leave it out with --method {}", flag, flags.method);
+  const std::vector<int>& bits = options.bits;
+  if (was_given(flags, "--part") &&
+      std::all_of(bits.begin(), bits.end(), [](int one) { return one % 2 == 0; }))
+    fail("--part: only odd bit-widths run a part of a branch, and --bits {} has none", flags.bits);
+  if (bits.size() == 1)
+    for (const char* flag : {"--sandwich", "--teaching"})
+      if (was_given(flags, flag))
+        fail("{}: --bits {} is one bit-width, which learns from the labels; leave it out", flag, flags.bits);
+  if (options.from_scratch && was_given(flags, "--branch-noise"))
+    fail("--branch-noise: branches that start from scratch are no copies; leave it out");
+  if (!by_name && was_given(flags, "--classes"))
+    fail("--classes: an ONNX model has its own outputs; leave it out");
+}
+
 NarrowWidths parse_widths(const std::vector<std::string>& rules) {
   NarrowWidths widths;
   for (const std::string& rule : rules) {
@@ -56,7 +83,7 @@ NarrowWidths parse_widths(const std::vector<std::string>& rules) {
     if (std::sscanf(rule.c_str(), "%lld=%lld%n", &full, &narrow, &used) != 2 ||
         used != static_cast<int>(rule.size()) || narrow < 1 || narrow > full)
       fail("--part {}: write FULL=PART with 1 to FULL channels, for example 64=40", rule);
-    widths[full] = narrow;
+    if (!widths.emplace(full, narrow).second) fail("--part {}: {} channels are given twice", rule, full);
   }
   return widths;
 }
@@ -69,6 +96,7 @@ MultibitOptions options_of(const MultibitTrainFlags& flags, bool by_name, at::De
   options.amortise = !flags.naive;
   options.widths = parse_widths(flags.widths);
   options.from_scratch = by_name || flags.options.from_scratch;
+  refuse_idle_flags(flags, options, by_name);
   const double rate = options.from_scratch ? kScratchRate : kTunedRate;
   options.train = training_options(flags.recipe, flags.call, device,
                                    flags.recipe.optimiser == "adamw" ? kAdamShare * rate : rate);
@@ -96,7 +124,8 @@ Report report_of(const MultibitTrainFlags& flags, const MultibitTrained& result,
   Report report{.title = fs::path(flags.call.options.model).filename().string() + ", several bit-widths",
                 .subtitle = fmt::format("lithe multibit train on {}: method {}", flags.data,
                                         multibit_method_name(options.method))};
-  add_bits(report, rows, bit_storage(result.branches.graph), options.method == MultibitMethod::MbQuant);
+  const Graph& graph = result.branches.graph;
+  add_bits(report, rows, bit_storage(graph), multibit_info(graph));
   if (!result.history.empty()) add_history(report, result.history);
   std::vector<Series> losses, scores;
   for (const BitRow& row : rows) {
@@ -124,10 +153,14 @@ void show_plan(MultibitTrainFlags& flags, const Graph& model, const DatasetPtr& 
   const auto rows = bit_rows(branches.graph, options.bits);
   call.say("{}", bits_table(rows));
   for (const std::string& note : notes) call.say("note: {}", note);
-  call.finish({{"method", multibit_method_name(options.method)},
-               {"bit_widths", bits_json(rows)},
-               {"storage", storage_json(bit_storage(branches.graph))},
-               {"notes", notes}});
+  const json widths = bits_json(rows), result{{"method", multibit_method_name(options.method)},
+                                              {"bit_widths", widths},
+                                              {"storage", storage_json(bit_storage(branches.graph))},
+                                              {"notes", notes}};
+  finish_plan(call, result,
+              {table_of("Bit-widths", widths,
+                        {"bits", "branches", "partial", "macs", "float_macs", "bit_operations", "ratio"})},
+              notes);
 }
 
 void run_train(MultibitTrainFlags& flags) {
@@ -235,7 +268,8 @@ void add_multibit_train(CLI::App& parent) {
                  "bind bounds of weights to places in the selection, as the authors' code does");
   verb->add_option(
       "--part", flags->widths,
-      "channels of the partial branches of odd bit-widths, FULL=PART; repeatable (default: chosen)");
+      "channels of the partial branches of odd bit-widths, FULL=PART for every width there is (default: "
+      "chosen)");
   verb->add_option("--branch-noise", options.branch_noise,
                    "on the copies of a trained model's weights, as a share of their deviation")
       ->check(in_range(0.0, 10.0))
@@ -257,6 +291,7 @@ void add_multibit_train(CLI::App& parent) {
   verb->add_flag("--dry-run", flags->dry_run, "show branches and costs of every bit-width, and stop");
   add_training_flags(*verb, flags->recipe, "0.1, or 0.02 from a trained model; a hundredth for adamw");
   add_preprocess_flags(*verb, flags->preprocess);
+  flags->verb = verb;
   verb->callback([flags] { run_train(*flags); });
 }
 

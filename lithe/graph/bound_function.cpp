@@ -6,7 +6,6 @@ namespace lithe {
 namespace {
 
 constexpr std::int32_t kIntAttribute = 2;  // AttributeProto.AttributeType.INT
-constexpr float kSmallestWidth = 1e-5f;    // as in lithe/kernels/bound_quantize.h
 
 Node operation(std::string type, std::vector<std::string> inputs, std::string output) {
   Node node{.op_type = std::move(type), .inputs = std::move(inputs), .outputs = {std::move(output)}};

@@ -5,6 +5,9 @@
 
 namespace lithe {
 
+/// Smallest distance of the bounds that a quantiser works with.
+inline constexpr float kSmallestWidth = 1e-5f;
+
 /// Gives the model the function behind nodes "BoundQuantize" (x, low, high; attributes levels, centred) of
 /// the domain "lithe", so that stock runtimes run them: float32, from Sub, Div, Clip, Mul and Round, with the
 /// results of lithe/kernels/bound_quantize.h bit for bit. Imports the domain. Does nothing if it is there.

@@ -3,10 +3,9 @@
 
 #include <cstdint>
 
-namespace lithe {
+#include "lithe/graph/bound_function.h"
 
-/// Smallest distance of the bounds that a quantiser works with.
-constexpr float kSmallestWidth = 1e-5f;
+namespace lithe {
 
 /// A per-tensor quantiser between bounds (Lee et al., "Network Quantization with Element-wise Gradient
 /// Scaling", CVPR 2021, without the scaling of gradients): t = clip((x - low) / width, 0, 1), code =

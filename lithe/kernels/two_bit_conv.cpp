@@ -5,6 +5,8 @@
 #include <bit>
 #include <cstring>
 
+#include "lithe/base/error.h"
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -220,6 +222,9 @@ TwoBitTarget best_two_bit_target() {
 
 TwoBitPlane pack_plane(const std::uint8_t* codes, std::int64_t outputs, std::int64_t inputs,
                        std::int64_t taps) {
+  if (inputs * taps > kMostTerms)
+    fail("a convolution of {} inputs and {} taps has more than {} terms, whose sum need not fit into 32 bits",
+         inputs, taps, kMostTerms);
   TwoBitPlane plane{outputs, inputs, taps, {}};
   const std::int64_t blocks = (outputs + kPlaneOutputs - 1) / kPlaneOutputs, groups = groups_of(inputs);
   plane.bytes.resize(static_cast<std::size_t>(blocks * taps * groups * kPlaneOutputs));
@@ -234,6 +239,17 @@ TwoBitPlane pack_plane(const std::uint8_t* codes, std::int64_t outputs, std::int
               four[static_cast<std::size_t>(i)] = codes[(o * inputs + input) * taps + tap];
           pack_codes(four.data(), kPlaneInputs, to);
         }
+  return plane;
+}
+
+TwoBitPlane pack_depthwise(const std::uint8_t* codes, std::int64_t channels, std::int64_t taps) {
+  const std::int64_t groups = groups_of(channels);
+  TwoBitPlane plane{1, channels, taps, std::vector<std::uint8_t>(static_cast<std::size_t>(groups * taps))};
+  std::vector<std::uint8_t> row(static_cast<std::size_t>(channels));
+  for (std::int64_t tap = 0; tap < taps; ++tap) {
+    for (std::int64_t c = 0; c < channels; ++c) row[static_cast<std::size_t>(c)] = codes[c * taps + tap];
+    pack_codes(row.data(), channels, plane.bytes.data() + tap * groups);
+  }
   return plane;
 }
 
@@ -306,11 +322,8 @@ void two_bit_depthwise(const TwoBitConv& conv, const std::uint8_t* codes, std::i
                      stride = conv.output_stride();
   for (std::int64_t tap = 0; tap < conv.taps(); ++tap)
     for (std::int64_t c = 0; c < bytes; c += kPlaneInputs)
-      std::memcpy(
-          weights + tap * bytes + c,
-          kWeights[plane.bytes[static_cast<std::size_t>((tap * groups + c / kPlaneInputs) * kPlaneOutputs)]]
-              .data(),
-          4);
+      std::memcpy(weights + tap * bytes + c,
+                  kWeights[plane.bytes[static_cast<std::size_t>(tap * groups + c / kPlaneInputs)]].data(), 4);
   const std::int64_t channels = conv.inputs;
   for (std::int64_t y = 0; y < conv.out_height; ++y)
     for (std::int64_t x = 0; x < conv.out_width; ++x) {

@@ -8,7 +8,10 @@
 namespace lithe {
 
 // A weight of 2 bits has a code k in 0..3 and stands for 2 k - 3: -3, -1, 1 or 3. Activations are codes of up
-// to 8 bits. All sums are exact: |sum| <= 3 * 255 * terms, and terms are below 2^21.
+// to 8 bits. All sums are exact: |sum| <= 3 * 255 * terms, which fits into 32 bits.
+
+/// Inputs times taps that a convolution may have.
+inline constexpr std::int64_t kMostTerms = std::int64_t{1} << 21;
 
 /// Four codes a byte, the first one in the lowest bits; the last byte is filled up with code 0.
 void pack_codes(const std::uint8_t* codes, std::int64_t count, std::uint8_t* bytes);
@@ -40,9 +43,13 @@ struct TwoBitPlane {
 };
 inline constexpr std::int64_t kPlaneOutputs = 16, kPlaneInputs = 4;
 
-/// `codes` [outputs, inputs, taps].
+/// `codes` [outputs, inputs, taps]. Throws Error(Input) if there are more than kMostTerms terms.
 TwoBitPlane pack_plane(const std::uint8_t* codes, std::int64_t outputs, std::int64_t inputs,
                        std::int64_t taps);
+
+/// The weights [channels, taps] of a depthwise convolution, tap by tap, 4 channels a byte: a plane of one
+/// output for `two_bit_depthwise`.
+TwoBitPlane pack_depthwise(const std::uint8_t* codes, std::int64_t channels, std::int64_t taps);
 
 /// One convolution of one image. Codes in and sums out lie channels-last.
 struct TwoBitConv {
@@ -68,8 +75,8 @@ void two_bit_conv(const TwoBitConv& conv, const std::uint8_t* codes, std::int32_
 /// The same by definition.
 void two_bit_conv_reference(const TwoBitConv& conv, const std::uint8_t* codes, std::int32_t* sums);
 
-/// A depthwise convolution: the plane is [1, outputs, taps], inputs and outputs are its channels, of which
-/// the first `inputs` are used. `weights` is scratch of taps * input_stride() bytes.
+/// A depthwise convolution: the plane is one of `pack_depthwise`, inputs and outputs are its channels, of
+/// which the first `inputs` are used. `weights` is scratch of taps * input_stride() bytes.
 void two_bit_depthwise(const TwoBitConv& conv, const std::uint8_t* codes, std::int32_t* sums,
                        std::int8_t* weights);
 

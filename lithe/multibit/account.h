@@ -30,12 +30,14 @@ struct BitCost {
 /// as bit operations, as in the paper.
 BitCost bit_cost(const Graph& graph, int bits);
 
-/// Bytes that the weights take when each is stored once.
+/// Bytes of what a run time keeps, each constant once. A batch norm is a scale and a shift for each channel.
 struct BitStorage {
-  std::int64_t weights = 0;   // of quantised convolutions: 2 bits each, or as many as the most bits need
-  std::int64_t norms = 0;     // scale and shift of every channel and bit-width, and bounds, float32
-  std::int64_t rest = 0;      // stem and head, float32
-  std::int64_t as_float = 0;  // of one branch, stem and head in float32: the plain model
+  /// Of quantised convolutions: 2 bits each, one set of codes for each place of a branch with slots; of the
+  /// baselines as many bits as the most bits need.
+  std::int64_t weights = 0;
+  std::int64_t norms = 0;     // of every bit-width, and bounds, float32
+  std::int64_t rest = 0;      // stem, head and what else stays in float, float32
+  std::int64_t as_float = 0;  // the plain model: one branch, stem and head, all in float32
   std::int64_t total() const { return weights + norms + rest; }
 };
 

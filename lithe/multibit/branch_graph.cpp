@@ -5,22 +5,17 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <set>
 
 #include "lithe/base/error.h"
 #include "lithe/base/hash.h"
 #include "lithe/base/random.h"
-#include "lithe/graph/bound_function.h"
 #include "lithe/graph/dataflow.h"
 #include "lithe/graph/shape_inference.h"
 
 namespace lithe {
 namespace {
 
-using nlohmann::json;
-
-constexpr const char* kMetadata = "lithe.multibit";
 constexpr std::int64_t kWeightLevels = 3;  // of 2 bits
 constexpr int kSingleBranch = 1;
 
@@ -44,7 +39,7 @@ TensorData first_part(const TensorData& data, const std::vector<std::int64_t>& s
 class Writer {
  public:
   Writer(const Graph& graph, const Body& body, const BranchOptions& options)
-      : source_(graph), flow_(graph), body_(body) {
+      : source_(graph), flow_(graph), body_(body), quantisers_(out_.graph) {
     out_.body = body;
     out_.options = options;
     out_.entry = body.entry;
@@ -82,14 +77,21 @@ class Writer {
       if (branched() && bits % 2 != 0) odd.push_back(bits);
     for (const int bits : out_.options.bits)
       for (const int branch : selection(bits).full) whole_.insert(branch);
-    if (odd.empty()) return;
+    const NarrowWidths& wanted = out_.options.widths;
+    if (odd.empty()) {
+      if (!wanted.empty())
+        fail(
+            "widths of parts of branches are given, but no odd bit-width that would run one; leave them out");
+      return;
+    }
+    if (!wanted.empty()) check_narrow_widths(body_, wanted);
     try {
-      out_.widths = out_.options.widths.empty() ? choose_narrow_widths(source_, body_) : out_.options.widths;
+      out_.widths = wanted.empty() ? choose_narrow_widths(source_, body_) : wanted;
       channels_ = partial_channels(source_, body_, out_.widths);
     } catch (const Error& error) {
       throw Error(error.kind(), fmt::format("{} (of {})", error.what(), fmt::join(odd, ",")));
     }
-    behind_last_ = behind_last_convolutions(source_, body_);
+    out_.partial_share = lithe::partial_share(body_, channels_);
   }
 
   /// The stem, and everything that neither the body nor the head makes.
@@ -115,7 +117,6 @@ class Writer {
     }
     g.outputs.clear();
     g.values.clear();
-    g.header.opsets["lithe"] = 1;
     const std::vector<int>& bits = out_.options.bits;
     for (auto it = bits.rbegin(); it != bits.rend(); ++it) {
       ValueInfo output = source_.outputs[0];
@@ -127,20 +128,13 @@ class Writer {
   void finish() {
     Graph& g = graph();
     for (const BodyConvolution& conv : body_.convolutions) g.constants.erase(conv.weight);
-    if (uses_bounds_) add_bound_function(g);
-    json paths = json::array();
-    for (const BitPath& path : out_.paths)
-      paths.push_back({{"bits", path.bits},
-                       {"output", path.output},
-                       {"exit", path.exit},
-                       {"branches", path.branches.full},
-                       {"partial", path.branches.partial}});
-    g.header.metadata[kMetadata] = json{
-        {"schema", 1},
-        {"method", multibit_method_name(out_.options.method)},
-        {"entry", out_.entry},
-        {"slots", out_.options.slots},
-        {"paths", paths}}.dump();
+    quantisers_.finish();
+    out_.bounds = std::move(quantisers_.bounds);
+    out_.scales = std::move(quantisers_.scales);
+    set_multibit_info(g, {.method = std::string(multibit_method_name(out_.options.method)),
+                          .entry = out_.entry,
+                          .slots = out_.options.slots,
+                          .paths = out_.paths});
     g.sort();
     g.remove_dead();
     g.validate();
@@ -148,7 +142,6 @@ class Writer {
   }
 
   // --- one bit-width
-  // ----------------------------------------------------------------------------------------
 
   struct Place {
     int bits = 0, branch = 0, slot = 0;
@@ -169,7 +162,7 @@ class Writer {
                   .branch = branches[slot],
                   .slot = static_cast<int>(slot),
                   .partial = branches[slot] == path.branches.partial,
-                  .prefix = fmt::format("b{}.{}/", bits, branches[slot])};
+                  .prefix = branch_prefix(bits, branches[slot])};
       exits.push_back(write_branch(place));
     }
     path.exit = mean(exits, fmt::format("b{}/mean", bits));
@@ -255,7 +248,6 @@ class Writer {
   }
 
   // --- layers
-  // -----------------------------------------------------------------------------------------------
 
   void write_convolution(const Node& source, const BodyConvolution& conv, Place& place) {
     const std::string input = place.renamed.at(conv.input);
@@ -279,7 +271,7 @@ class Writer {
 
   /// The float weight of a branch: of the whole branch if any bit-width runs it whole.
   std::string branch_weight(const BodyConvolution& conv, int branch) {
-    const std::string name = branched() ? fmt::format("{}@{}", conv.weight, branch) : conv.weight + "@1";
+    std::string name = branched() ? fmt::format("{}@{}", conv.weight, branch) : conv.weight + "@1";
     if (graph().is_constant(name)) return name;
     TensorData data =
         first_part(source_.constants.at(conv.weight), weight_shape(conv, !whole_.contains(branch)));
@@ -312,20 +304,22 @@ class Writer {
         const std::string owner =
             out_.options.slots ? fmt::format("{}@slot{}", conv.weight, place.slot) : weight;
         const std::string name = out_.options.slots ? fmt::format("{}/slot{}", weight, place.slot) : weight;
-        const std::string whole = bound_quantised(weight, name + "/quantised", owner, kWeightLevels, true, 0);
-        return place.partial && whole_.contains(place.branch) ? part(whole, weight_shape(conv, true)) : whole;
+        std::string whole = quantisers_.bounded(weight, name + "/quantised", owner, kWeightLevels, true, 0);
+        if (!place.partial || !whole_.contains(place.branch)) return whole;
+        const std::vector<std::int64_t> shape = weight_shape(conv, true);
+        return quantisers_.part(whole, shape[0], shape[1]);
       }
       case MultibitMethod::Shared:
-        return bound_quantised(weight, fmt::format("{}/b{}/quantised", weight, place.bits),
-                               fmt::format("{}/b{}", weight, place.bits), levels(place.bits), true,
-                               place.bits);
+        return quantisers_.bounded(weight, fmt::format("{}/b{}/quantised", weight, place.bits),
+                                   fmt::format("{}/b{}", weight, place.bits), levels_of(place.bits), true,
+                                   place.bits);
       case MultibitMethod::AnyPrecision:
-        return dorefa_weight(weight, place.bits);
+        return quantisers_.dorefa_weight(weight, place.bits);
       case MultibitMethod::Lsq:
         break;
     }
     const std::int64_t half = std::int64_t{1} << (place.bits - 1);
-    return stepped(weight, weight + "/quantised", weight, -half, half - 1, true);
+    return quantisers_.stepped(weight, weight + "/quantised", weight, -half, half - 1, true);
   }
 
   std::string quantised_activation(const BodyConvolution& conv, const std::string& input,
@@ -333,21 +327,18 @@ class Writer {
     const std::string base = place.prefix + conv.name;
     const std::string name = base + "/quantised";
     if (out_.options.method == MultibitMethod::AnyPrecision)
-      return bound_node(input, name, constant("bounds/zero", 0), constant("bounds/one", 1),
-                        levels(place.bits), false);
+      return quantisers_.dorefa_activation(input, name, place.bits);
     if (out_.options.method == MultibitMethod::Lsq) {
-      const std::int64_t top = levels(place.bits);
+      const std::int64_t top = levels_of(place.bits);
       const bool positive = not_negative(conv.input);
-      return stepped(input, name, base + "/input", positive ? 0 : -(top + 1) / 2,
-                     positive ? top : (top + 1) / 2 - 1, false);
+      return quantisers_.stepped(input, name, base + "/input", positive ? 0 : -(top + 1) / 2,
+                                 positive ? top : (top + 1) / 2 - 1, false);
     }
     const std::string owner = out_.options.slots
                                   ? fmt::format("b{}.slot{}/{}/input", place.bits, place.slot, conv.name)
                                   : base + "/input";
-    return bound_quantised(input, name, owner, levels(place.bits), false, place.bits);
+    return quantisers_.bounded(input, name, owner, levels_of(place.bits), false, place.bits);
   }
-
-  static std::int64_t levels(int bits) { return (std::int64_t{1} << bits) - 1; }
 
   bool not_negative(const std::string& value) const {
     const int maker = flow_.index.producer(value);
@@ -359,106 +350,12 @@ class Writer {
     return least && least->count() == 1 && least->to_floats()[0] >= 0;
   }
 
-  std::string constant(const std::string& name, float value) {
-    if (!graph().is_constant(name)) graph().constants[name] = TensorData::scalar(value);
-    return name;
-  }
-
-  /// A BoundQuantize node; `owner` names the bounds, which several nodes may share.
-  std::string bound_quantised(const std::string& value, const std::string& name, const std::string& owner,
-                              std::int64_t levels, bool weight, int bits) {
-    if (made_.contains(name)) return name;
-    const std::string low = owner + "/low", high = owner + "/high";
-    if (!graph().is_constant(low))
-      out_.bounds.push_back({.low = constant(low, weight ? -1.0f : 0.0f),
-                             .high = constant(high, 1.0f),
-                             .value = value,
-                             .weight = weight,
-                             .bits = bits});
-    return bound_node(value, name, low, high, levels, weight);
-  }
-
-  std::string bound_node(const std::string& value, const std::string& name, const std::string& low,
-                         const std::string& high, std::int64_t levels, bool centred) {
-    uses_bounds_ = true;
-    made_.insert(name);
-    Node node{.name = name,
-              .op_type = "BoundQuantize",
-              .domain = "lithe",
-              .inputs = {value, low, high},
-              .outputs = {name}};
-    node.attributes["levels"] = levels;
-    node.attributes["centred"] = std::int64_t{centred};
-    return add(std::move(node));
-  }
-
-  /// E (2 round((2^b - 1) t) / (2^b - 1) - 1) with t = tanh(w) / (2 max |tanh w|) + 1/2 and E the mean of
-  /// |w|.
-  std::string dorefa_weight(const std::string& weight, int bits) {
-    const std::string name = fmt::format("{}/b{}/quantised", weight, bits);
-    if (made_.contains(name)) return name;
-    const auto unary = [&](const char* type, const std::string& input, const std::string& output) {
-      Node node{.name = output, .op_type = type, .inputs = {input}, .outputs = {output}};
-      if (std::string_view(type).starts_with("Reduce")) node.attributes["keepdims"] = std::int64_t{0};
-      return made_.insert(output).second ? add(std::move(node)) : output;
-    };
-    const std::string curved = unary("Tanh", weight, weight + "/tanh");
-    const std::string most = unary("ReduceMax", unary("Abs", curved, curved + "/size"), curved + "/most");
-    const std::string mean = unary("ReduceMean", unary("Abs", weight, weight + "/size"), weight + "/mean");
-    const std::string scaled = weight + "/scaled";
-    if (made_.insert(scaled).second)
-      add({.name = scaled, .op_type = "Div", .inputs = {curved, most}, .outputs = {scaled}});
-    const std::string unit =
-        bound_node(scaled, fmt::format("{}/b{}/unit", weight, bits), constant("bounds/minus_one", -1),
-                   constant("bounds/one", 1), levels(bits), true);
-    made_.insert(name);
-    return add({.name = name, .op_type = "Mul", .inputs = {unit, mean}, .outputs = {name}});
-  }
-
-  std::string stepped(const std::string& value, const std::string& name, const std::string& owner,
-                      std::int64_t low, std::int64_t high, bool weight) {
-    const std::string scale = constant(owner + "/scale", 1);
-    out_.scales.push_back({scale, value, weight, low, high});
-    Node node{.name = name,
-              .op_type = "FakeQuantize",
-              .domain = "lithe",
-              .inputs = {value, scale, constant("scales/zero_point", 0)},
-              .outputs = {name}};
-    node.attributes["low"] = low;
-    node.attributes["high"] = high;
-    return add(std::move(node));
-  }
-
-  /// The first elements along the first two axes; made once.
-  std::string part(const std::string& value, const std::vector<std::int64_t>& shape) {
-    const std::string name = value + "/part";
-    if (!made_.insert(name).second) return name;
-    const auto ints = [&](const char* what, std::vector<std::int64_t> values) {
-      const std::string constant = fmt::format("{}/{}", name, what);
-      graph().constants[constant] = TensorData::from<std::int64_t>({2}, std::move(values));
-      return constant;
-    };
-    return add(
-        {.name = name,
-         .op_type = "Slice",
-         .inputs = {value, ints("starts", {0, 0}), ints("ends", {shape[0], shape[1]}), ints("axes", {0, 1})},
-         .outputs = {name}});
-  }
-
   // --- everything else of the body
-  // ---------------------------------------------------------------------------
 
   void write_other(const Node& source, int index, Place& place) {
-    const std::string& output = source.output(0);
     Node node = clone(source, place);
     if (source.is("BatchNormalization")) {
-      const Channels width = channels(output, place);
-      for (std::size_t i = 1; i <= 4; ++i) {
-        const TensorData& data = source_.constants.at(source.input(i));
-        const std::string name = fmt::format("{}@{}.{}", source.input(i), place.bits, place.branch);
-        graph().constants[name] = first_part(data, {width.narrow > 0 ? width.narrow : data.count()});
-        node.inputs[i] = name;
-      }
+      for (std::size_t i = 1; i <= 4; ++i) node.inputs[i] = norm_constant(source, i, place);
       graph().nodes.push_back(std::move(node));
       return;
     }
@@ -472,6 +369,38 @@ class Writer {
     graph().nodes.push_back(std::move(node));
   }
 
+  /// A norm's parameter for one branch and bit-width. Convolutions have no bias here: the mean is less by it.
+  std::string norm_constant(const Node& norm, std::size_t input, const Place& place) {
+    const auto constant_of = [&](const Node& node, std::size_t at) -> const TensorData& {
+      const TensorData* data = source_.constant(node.input(at));
+      if (!data || !is_float(data->dtype()))
+        fail("{}: '{}' is no float constant; every bit-width needs norms and biases of its own",
+             describe(node), node.input(at));
+      return *data;
+    };
+    const Channels width = channels(norm.output(0), place);
+    std::string name = fmt::format("{}@{}.{}", norm.input(input), place.bits, place.branch);
+    std::vector<float> values = constant_of(norm, input).to_floats();
+    if (width.narrow > 0 && width.narrow < static_cast<std::int64_t>(values.size())) {
+      values.resize(static_cast<std::size_t>(width.narrow));
+      name += fmt::format("/first{}", width.narrow);  // another norm of the same constants may be wider
+    }
+    const int maker = flow_.index.producer(norm.input(0));
+    if (constexpr std::size_t kMean = 3; input == kMean && maker >= 0 && convolution(maker)) {
+      const Node& conv = this->source(maker);
+      if (!conv.input(2).empty()) {
+        const std::vector<float> bias = constant_of(conv, 2).to_floats();
+        if (bias.size() < values.size())
+          fail("{}: its bias has {} numbers for {} channels", describe(conv), bias.size(), values.size());
+        for (std::size_t c = 0; c < values.size(); ++c) values[c] -= bias[c];
+        name += "/" + conv.input(2);
+      }
+    }
+    const auto count = static_cast<std::int64_t>(values.size());
+    graph().constants[name] = TensorData::from<float>({count}, std::move(values));
+    return name;
+  }
+
   /// Float constants with several elements learn (slopes, weights of layers that stay in float): each branch
   /// has its own.
   std::string own_constant(const Node& source, const TensorData& data, const std::string& name,
@@ -482,13 +411,13 @@ class Writer {
     if (width.narrow != width.full) {
       const std::size_t axis = shape.size() >= 3 ? shape.size() - 3 : shape.size();
       const bool follows = axis < shape.size() && shape[axis] == width.full && !source.is("Conv");
-      if (!follows && (source.is("Conv") || data.count() > 1))
+      if (!follows)
         fail("{}: its constant '{}' cannot be taken in part; leave odd bit-widths out", describe(source),
              name);
       shape[axis] = width.narrow;
     }
-    const std::string own =
-        fmt::format("{}@{}{}", name, place.branch, width.narrow != width.full ? "/part" : "");
+    std::string own = fmt::format("{}@{}", name, place.branch);
+    if (width.narrow != width.full) own += fmt::format("/first{}", width.narrow);
     if (!graph().is_constant(own)) graph().constants[own] = first_part(data, shape);
     return own;
   }
@@ -508,7 +437,7 @@ class Writer {
 
   std::string take_channels(const std::string& value, const std::string& name, std::int64_t count) {
     const auto one = [&](const char* what, std::int64_t number) {
-      const std::string constant = fmt::format("{}/{}", name, what);
+      std::string constant = fmt::format("{}/{}", name, what);
       graph().constants[constant] = TensorData::from<std::int64_t>({1}, {number});
       return constant;
     };
@@ -521,10 +450,12 @@ class Writer {
   std::string fill_channels(const std::string& value, const std::string& name, std::int64_t count) {
     const std::string pads = name + "/pads";
     graph().constants[pads] = TensorData::from<std::int64_t>({8}, {0, 0, 0, 0, 0, count, 0, 0});
-    return add({.name = name,
-                .op_type = "Pad",
-                .inputs = {value, pads, constant("parts/zero", 0)},
-                .outputs = {name}});
+    return add({.name = name, .op_type = "Pad", .inputs = {value, pads, zero()}, .outputs = {name}});
+  }
+
+  std::string zero() {
+    graph().constants["parts/zero"] = TensorData::scalar(0.0f);
+    return "parts/zero";
   }
 
   /// The new channels of a shortcut, shared out in front and behind as in the whole branch.
@@ -548,73 +479,13 @@ class Writer {
   std::set<int> whole_;  // branches that some bit-width runs whole
   std::vector<int> head_;
   std::map<std::string, Channels> channels_;  // in a part
-  std::set<std::string> behind_last_, made_;
-  bool uses_bounds_ = false;
+  QuantiserWriter quantisers_;
 };
 
 }  // namespace
 
-std::string_view multibit_method_name(MultibitMethod method) {
-  switch (method) {
-    case MultibitMethod::MbQuant:
-      return "mbquant";
-    case MultibitMethod::Shared:
-      return "shared";
-    case MultibitMethod::AnyPrecision:
-      return "anyprecision";
-    case MultibitMethod::Lsq:
-      break;
-  }
-  return "lsq";
-}
-
 BranchGraph insert_branches(const Graph& graph, const Body& body, const BranchOptions& options) {
   return Writer(graph, body, options).write();
-}
-
-const BitPath& MultibitInfo::path(int wanted) const {
-  for (const BitPath& one : paths)
-    if (one.bits == wanted) return one;
-  fail("the model was not trained for {} bits; it has {}", wanted, fmt::join(bits, ","));
-}
-
-MultibitInfo multibit_info(const Graph& graph) {
-  const auto found = graph.header.metadata.find(kMetadata);
-  if (found == graph.header.metadata.end())
-    fail("the model '{}' has no bit-widths to choose from; make one with lithe multibit train", graph.name);
-  MultibitInfo info;
-  try {
-    const json all = json::parse(found->second);
-    info.method = all.at("method");
-    info.entry = all.at("entry");
-    for (const json& one : all.at("paths")) {
-      BitPath path{.bits = one.at("bits"), .output = one.at("output"), .exit = one.at("exit")};
-      path.branches.full = one.at("branches").get<std::vector<int>>();
-      path.branches.partial = one.at("partial");
-      info.bits.push_back(path.bits);
-      info.paths.push_back(std::move(path));
-    }
-  } catch (const json::exception& error) {
-    fail("the model '{}': its record of bit-widths is malformed ({})", graph.name, error.what());
-  }
-  const GraphIndex index(graph);
-  if (info.paths.empty()) fail("the model '{}': its record of bit-widths is empty", graph.name);
-  for (const BitPath& path : info.paths)
-    for (const std::string& value : {path.output, path.exit, info.entry})
-      if (index.producer(value) < 0)
-        fail("the model '{}': its record of bit-widths names '{}', which it does not make", graph.name,
-             value);
-  return info;
-}
-
-Graph extract_bits(const Graph& graph, int bits) {
-  const BitPath path = multibit_info(graph).path(bits);
-  Graph out = graph;
-  std::erase_if(out.outputs, [&](const ValueInfo& output) { return output.name != path.output; });
-  if (out.outputs.empty()) fail("the model '{}' has no output '{}'", graph.name, path.output);
-  out.header.metadata.erase(kMetadata);
-  out.remove_dead();
-  return out;
 }
 
 }  // namespace lithe

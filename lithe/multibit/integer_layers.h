@@ -10,6 +10,15 @@
 
 namespace lithe {
 
+/// y = scale x + shift, by channel.
+struct ChannelAffine {
+  std::vector<float> scale, shift;
+};
+
+/// What a batch norm does to an input in units of 1 / `divisor`. Throws Error(Input) naming the node if its
+/// parameters are no constants of one length, or give no finite numbers.
+ChannelAffine fold_norm(const Graph& graph, const Node& norm, double divisor = 1);
+
 /// A convolution with 2-bit weights, its input quantiser and its batch norm as
 ///   y = shift + scale * sum (2 k - 3) q
 /// with k the codes of the weights and q those of the activations; padding stands for q = 0.
@@ -22,14 +31,15 @@ struct IntegerLayer {
   std::string weight;      // constant
   BoundQuantizeSpec weight_bounds;
   std::vector<std::int64_t> stored, used;  // shapes of the weight: whole, and of the part that runs
-  std::vector<float> scale, shift;         // by output channel
+  ChannelAffine affine;                    // by output channel
 };
 
 /// The codes, 0 to 3, of the stored weight.
 std::vector<std::uint8_t> weight_codes(const Graph& graph, const IntegerLayer& layer);
 
 /// All quantised convolutions of the graph of one bit-width (`extract_bits`). Throws Error(Input) naming the
-/// node if one is not quantised by 2-bit weights between bounds with a batch norm behind it.
+/// node if one is not quantised by 2-bit weights between bounds with a batch norm behind it, or if its parts
+/// are not the first rows and columns.
 std::vector<IntegerLayer> integer_layers(const Graph& graph);
 
 }  // namespace lithe

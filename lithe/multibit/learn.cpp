@@ -211,12 +211,13 @@ class ActivationStarter {
   void see(const std::string& name, const at::Tensor& value) {
     for (const LearntBounds& one : branches_.bounds) {
       if (one.weight || one.bits != bits_ || one.value != name) continue;
+      constexpr double kLeast = 10 * static_cast<double>(kSmallestWidth);
       const double low = value.min().item<double>();
-      const double high = 3 * deviation(value) / std::sqrt(1 - 2 / std::numbers::pi);
-      const bool varies = high - low >= 10 * static_cast<double>(kSmallestWidth);
-      still_ += varies ? 0 : 1;
+      double high = 3 * deviation(value) / std::sqrt(1 - 2 / std::numbers::pi);
+      if (high - low < kLeast) high = value.max().item<double>();  // all lies above that
+      still_ += high - low < kLeast ? 1 : 0;
       executor_.constant(one.low).fill_(low);
-      executor_.constant(one.high).fill_(varies ? high : low + 10 * static_cast<double>(kSmallestWidth));
+      executor_.constant(one.high).fill_(std::max(high, low + kLeast));
     }
     for (const LearntScale& one : branches_.scales) {
       if (one.weight || one.value != name) continue;

@@ -68,8 +68,9 @@ class BitHooks : public TrainHooks {
 
 /// Starts the bounds: of weights at -3 and 3 deviations of the slice that they serve; of activations, on one
 /// batch of the data for every bit-width, ascending, at the least value and at 3 deviations over
-/// sqrt(1 - 2 / pi). Steps of the LSQ method start at 2 mean |x| / sqrt(high) (Esser et al., section 2.1).
-/// Returns how many activations did not vary and got the smallest width.
+/// sqrt(1 - 2 / pi), or at the largest value where all lie above that. Steps of the LSQ method start at 2
+/// mean |x| / sqrt(high) (Esser et al., section 2.1). Returns how many activations did not vary and got the
+/// smallest width.
 std::int64_t start_bounds(BranchGraph& branches, const DatasetPtr& data, const TrainOptions& training);
 
 }  // namespace lithe

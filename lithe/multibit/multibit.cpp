@@ -40,7 +40,14 @@ void draw_branches(BranchGraph& branches, std::uint64_t seed) {
     TensorData& data = branches.graph.constants.at(name);
     double fan_out = static_cast<double>(data.shape()[0]);
     for (std::size_t i = 2; i < data.shape().size(); ++i) fan_out *= static_cast<double>(data.shape()[i]);
-    if (data.shape()[1] == 1) fan_out /= static_cast<double>(data.shape()[0]);  // depthwise
+    const std::string source = name.substr(0, name.rfind('@'));
+    for (const BodyConvolution& conv : branches.body.convolutions)
+      if (conv.weight == source) {
+        // A part of a depthwise convolution has fewer groups, but as few outputs in each.
+        const double groups =
+            conv.depthwise() ? static_cast<double>(data.shape()[0]) : static_cast<double>(conv.groups);
+        fan_out /= groups;
+      }
     Rng rng(seed, fnv1a(std::as_bytes(std::span(name))));
     std::vector<float> values(static_cast<std::size_t>(data.count()));
     for (float& value : values) value = static_cast<float>(std::sqrt(2 / fan_out) * rng.normal());
@@ -101,8 +108,12 @@ BranchGraph plan_multibit(const Graph& model, const DatasetPtr& data, const Mult
   if (options.method == MultibitMethod::MbQuant && options.slots)
     note(
         "bounds belong to places in the selection: the codes of a branch depend on the bit-width, so that "
-        "weights "
-        "are switched after all");
+        "weights are switched after all");
+  if (branches.partial_share > 0.5)
+    note(fmt::format(
+        "the part of a branch has {:.3f} of its multiply-accumulates, so that odd bit-widths cost more than "
+        "uniform networks of as many bits",
+        branches.partial_share));
   return branches;
 }
 

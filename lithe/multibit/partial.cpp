@@ -64,6 +64,14 @@ std::pair<std::int64_t, std::int64_t> channel_pads(const Graph& graph, const Nod
   return {values[1], values[5]};
 }
 
+/// Widths that a part can narrow, as they are.
+NarrowWidths whole_widths(const Body& body) {
+  NarrowWidths widths;
+  for (const BodyConvolution& conv : body.convolutions)
+    if (!conv.last && conv.groups == 1) widths[conv.shape[0]] = conv.shape[0];
+  return widths;
+}
+
 class Propagation {
  public:
   Propagation(const Graph& graph, const Body& body, const NarrowWidths& widths)
@@ -140,6 +148,20 @@ class Propagation {
 
 }  // namespace
 
+void check_narrow_widths(const Body& body, const NarrowWidths& widths) {
+  const NarrowWidths all = whole_widths(body);
+  std::string list;
+  for (const auto& [full, same] : all) list += fmt::format("{}{}", list.empty() ? "" : ", ", full);
+  for (const auto& [full, narrow] : widths) {
+    if (!all.contains(full))
+      fail("no convolution that a part could narrow has {} channels; there are {}", full, list);
+    if (narrow < 1 || narrow > full) fail("a part of {} channels cannot have {}", full, narrow);
+  }
+  for (const auto& [full, same] : all)
+    if (!widths.contains(full))
+      fail("widths of parts are given, but none for {} channels; name all of {}, or none", full, list);
+}
+
 std::map<std::string, Channels> partial_channels(const Graph& graph, const Body& body,
                                                  const NarrowWidths& widths) {
   return Propagation(graph, body, widths).run();
@@ -171,13 +193,8 @@ double partial_share(const Body& body, const std::map<std::string, Channels>& ch
 }
 
 NarrowWidths choose_narrow_widths(const Graph& graph, const Body& body) {
-  NarrowWidths widths;
-  std::int64_t widest = 1;
-  for (const BodyConvolution& conv : body.convolutions)
-    if (!conv.last && conv.groups == 1) {
-      widths[conv.shape[0]] = conv.shape[0];
-      widest = std::max(widest, conv.shape[0]);
-    }
+  const NarrowWidths widths = whole_widths(body);
+  const std::int64_t widest = widths.empty() ? 1 : widths.rbegin()->first;
   const auto share = [&](const NarrowWidths& of) {
     return partial_share(body, partial_channels(graph, body, of));
   };
@@ -196,8 +213,7 @@ NarrowWidths choose_narrow_widths(const Graph& graph, const Body& body) {
   if (share(best) > kLargestShare)
     fail(
         "the model '{}': its first and last convolutions alone are {:.0f} % of a branch, and a part may have "
-        "50 "
-        "%; leave odd bit-widths out",
+        "50 %; leave odd bit-widths out",
         graph.name, 100 * share(best));
   for (bool grew = true; grew;) {
     grew = false;

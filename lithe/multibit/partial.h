@@ -18,6 +18,10 @@ struct Channels {
 /// Channels that convolutions of so many keep in a partial branch.
 using NarrowWidths = std::map<std::int64_t, std::int64_t>;
 
+/// Throws Error(Input), with a list, unless `widths` names every width that a part can narrow, and no other:
+/// those of convolutions that are not grouped and behind which others lie.
+void check_narrow_widths(const Body& body, const NarrowWidths& widths);
+
 /// Channels of every data value of the body in a partial branch. It reads all channels of the entry, and its
 /// last convolutions give all of theirs, so that the exit has its full width. Where two paths of different
 /// widths meet, the first channels of both go on; behind a last convolution the narrow one is filled up with

@@ -6,7 +6,8 @@
 //
 // The weights of every branch are kept once, packed in 2 bits, and unpacked block by block while a
 // convolution runs; batch norms and the quantisers' scales are folded into one scale and shift a channel and
-// bit-width. No tensors and no LibTorch at run time.
+// bit-width. One thread. A session uses no tensors, although the library that it is part of links LibTorch
+// for training.
 #pragma once
 
 #include <cstdint>
@@ -41,13 +42,17 @@ class MultibitSession {
   /// scores [classes] of an image [channels, height, width]. Allocates nothing.
   void run(const float* image, float* scores);
   /// The body alone: exit [channels, height, width] from entry [channels, height, width]. Equal, bit for bit,
-  /// to the exported integer models in any runtime that follows ONNX.
+  /// to the exported integer models (deploy.h) in any runtime that follows ONNX, unless the body has average
+  /// pools or convolutions in float, whose sums runtimes add up in orders of their own.
   void run_body(const float* entry, float* exit);
 
-  /// The least of so many runs of an image of zeros, which other work on the machine disturbs least.
+  /// The least of so many runs, at least one, of an image of zeros, which other work on the machine disturbs
+  /// least.
   double seconds_an_image(std::int64_t repeats);
 
   std::int64_t packed_weight_bytes() const;  // of all branches together
+  /// Bytes of float constants, each kept once: stem, head, scales and shifts of all bit-widths.
+  std::int64_t float_bytes() const;
   TwoBitTarget target() const;
 
  private:

@@ -79,7 +79,11 @@ TEST_F(MultibitTool, EvaluatesEveryBitWidthBothWays) {
 TEST_F(MultibitTool, ExportsModelsThatRunAnywhere) {
   const Outcome outcome = run_lithe("multibit export " + model() + " --json" + to_out_);
   ASSERT_EQ(outcome.status, 0) << outcome.err;
-  for (const auto& one : outcome.result().at("differences")) EXPECT_EQ(one.at("to_exact"), 0.0);
+  for (const auto& one : outcome.result().at("differences")) {
+    EXPECT_EQ(one.at("to_integer"), 0.0) << one.dump();  // from the integer run time, which reads other bytes
+    EXPECT_EQ(one.at("to_static"), 0.0) << one.dump();
+    EXPECT_EQ(one.at("argmax_agreement"), 1.0) << one.dump();
+  }
   const Outcome fixed = run_lithe("multibit export " + model() + " --form static --bits 2,8" + to_out_);
   ASSERT_EQ(fixed.status, 0) << fixed.err;
   const std::string eight = (folder_.path() / "out.b8.onnx").string();
@@ -89,6 +93,11 @@ TEST_F(MultibitTool, ExportsModelsThatRunAnywhere) {
       run_lithe("multibit export " + model() + " --form static --bits 8 --mode fast" + to_out_);
   ASSERT_EQ(fast.status, 0) << fast.err;
   EXPECT_THAT(fast.out, HasSubstr("from exact integers"));
+  const Outcome numbers =
+      run_lithe("multibit export " + model() + " --form static --bits 8 --mode fast --json" + to_out_);
+  ASSERT_EQ(numbers.status, 0) << numbers.err;
+  EXPECT_GT(numbers.result().at("differences")[0].at("to_integer").get<double>(), 0);
+  EXPECT_GT(numbers.result().at("differences")[0].at("to_static").get<double>(), 0);
 
   LITHE_NEED_ONNX_RUNTIME();
   const Outcome score = run_lithe("eval " + eight + kHeldOut + " --backend ort --json --threads 1");
@@ -114,12 +123,44 @@ TEST_F(MultibitTool, WhatTheUserCanMend) {
   EXPECT_FALSE(fs::exists(out_));
 }
 
+TEST_F(MultibitTool, RefusesFlagsThatMeanNothing) {
+  const std::string train = "multibit train " + kDigits + kTrain + " --dry-run --quiet ";
+  for (const char* flag : {"shared --slots", "shared --naive-branches", "anyprecision --part 8=4",
+                           "anyprecision --branch-noise 0.2"})
+    expect_user_error(run_lithe(train + "--bits 2,3 --method " + flag), "only method mbquant has branches");
+  expect_user_error(run_lithe(train + "--method lsq --bits 4 --sandwich"), "--sandwich: --bits 4 is one");
+  expect_user_error(run_lithe(train + "--bits 4 --teaching none"), "--teaching: --bits 4 is one");
+  expect_user_error(run_lithe(train + "--bits 2,4 --part 8=4"), "only odd bit-widths run a part");
+  expect_user_error(run_lithe(train + "--bits 2,3 --part 1000=4"), "has 1000 channels; there are");
+  expect_user_error(run_lithe(train + "--bits 2,3 --part 8=4 --part 8=3"), "given twice");
+  expect_user_error(run_lithe(train + "--from-scratch --branch-noise 0.2"), "start from scratch");
+  expect_user_error(run_lithe(train + "--classes 10"), "has its own outputs");
+  expect_user_error(run_lithe("multibit train resnet20" + kTrain + " --dry-run --branch-noise 0.2"),
+                    "start from scratch");
+}
+
+TEST_F(MultibitTool, RefusesMalformedRecords) {
+  Graph graph = read_onnx(model());
+  const std::string broken = (folder_.path() / "broken.onnx").string();
+  for (const char* record : {"", "[", "{}", "{\"schema\": 1, \"method\": \"mbquant\"}",
+                             "{\"schema\":1,\"method\":\"mbquant\",\"entry\":\"x\",\"paths\":[{\"bits\":4,"
+                             "\"output\":\"y\",\"exit\":\"z\",\"branches\":[],\"partial\":0}]}"}) {
+    graph.header.metadata["lithe.multibit"] = record;
+    write_onnx(graph, broken);
+    expect_user_error(run_lithe("multibit eval " + broken), "malformed");
+    expect_user_error(run_lithe("multibit export " + broken + to_out_), "malformed");
+  }
+}
+
 TEST_F(MultibitTool, DryRunShowsCosts) {
-  const Outcome outcome = run_lithe("multibit train resnet20" + kTrain + " --bits 2-8 --dry-run --json");
+  const TemporaryFolder report;
+  const Outcome outcome = run_lithe("multibit train resnet20" + kTrain +
+                                    " --bits 2-8 --dry-run --json --report " + report.path().string());
   ASSERT_EQ(outcome.status, 0) << outcome.err;
   EXPECT_EQ(outcome.result().at("bit_widths").size(), 7u);
   EXPECT_LE(outcome.result().at("bit_widths")[1].at("ratio").get<double>(), 1.0);
   EXPECT_TRUE(fs::is_empty(folder_.path()));
+  EXPECT_TRUE(fs::exists(report.path() / "report.html"));
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <numeric>
 #include <vector>
 
+#include "lithe/base/error.h"
 #include "lithe/base/random.h"
 #include "lithe/kernels/bound_quantize.h"
 
@@ -209,7 +210,8 @@ TEST(TwoBit, DepthwiseGivesTheReference) {
   Rng rng(5);
   for (const std::int64_t used : {10, 7}) {
     const Bytes codes = random_codes(10 * 9, 3, rng);
-    const TwoBitPlane plane = pack_plane(codes.data(), 1, 10, 9);
+    const TwoBitPlane plane = pack_depthwise(codes.data(), 10, 9);
+    EXPECT_EQ(plane.bytes.size(), 9u * 3);  // 4 channels a byte
     TwoBitConv conv = conv_of({1, 10, used, used, 6, 5, 3, 2, 1, 1}, plane);
     const Bytes q = activations(conv, rng, false);
     std::vector<std::int32_t> sums(
@@ -229,6 +231,11 @@ TEST(TwoBit, DepthwiseGivesTheReference) {
           ASSERT_EQ(sums[static_cast<std::size_t>((y * conv.out_width + x) * conv.output_stride() + c)], sum);
         }
   }
+}
+
+TEST(TwoBit, RefusesSumsThatMightNotFit) {
+  EXPECT_THROW(pack_plane(nullptr, 1, kMostTerms, 2), Error);
+  EXPECT_THROW(pack_plane(nullptr, 1, kMostTerms / 9 + 1, 9), Error);
 }
 
 }  // namespace

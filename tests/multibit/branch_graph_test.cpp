@@ -7,7 +7,6 @@
 #include "lithe/engine/executor.h"
 #include "lithe/graph/onnx.h"
 #include "lithe/models/models.h"
-#include "lithe/multibit/account.h"
 #include "multibit/helpers.h"
 
 namespace lithe {
@@ -120,17 +119,132 @@ TEST(BranchGraph, BoundsBelongToBranchesOrSlots) {
   EXPECT_GE(index.producer("s0.0.conv1.weight@2/slot1/quantised"), 0);
 }
 
-TEST(BranchGraph, ReadsItsRecordBack) {
-  const BranchGraph branches = rewritten(residual_net(), {.bits = {2, 5, 8}});
-  const MultibitInfo info = multibit_info(branches.graph);
-  EXPECT_EQ(info.bits, (std::vector<int>{2, 5, 8}));
-  EXPECT_EQ(info.method, "mbquant");
-  EXPECT_EQ(info.path(5).branches.partial, 4);
-  EXPECT_THAT(message_of([&] { info.path(4); }), HasSubstr("not trained for 4 bits; it has 2,5,8"));
-  EXPECT_THAT(message_of([&] { multibit_info(residual_net()); }), HasSubstr("lithe multibit train"));
-  Graph broken = branches.graph;
-  broken.header.metadata["lithe.multibit"] = "{\"method\": 3}";
-  EXPECT_THAT(message_of([&] { multibit_info(broken); }), HasSubstr("malformed"));
+// Rows of the weights that run with 2 channels in and 4 out, by bit-width, as the authors' class for large
+// images has them; a branch has the rows [4 j, 4 j + 4).
+TEST(BranchGraph, GoldenRows) {
+  const BranchGraph branches =
+      rewritten(residual_net({.widths = {2, 4}}), {.bits = kAll, .widths = {{2, 1}, {4, 3}}});
+  const auto rows = [&](int bits, const std::string& conv) {
+    std::string text;
+    const MultibitInfo info = multibit_info(branches.graph);
+    const BranchSelection& selection = info.path(bits).branches;
+    std::vector<int> all = selection.full;
+    if (selection.partial > 0) all.push_back(selection.partial);
+    std::int64_t first = -1, last = -1;
+    const auto flush = [&] {
+      if (first >= 0) text += fmt::format("{}{}-{}", text.empty() ? "" : " ", first, last - 1);
+    };
+    for (const int branch : all) {
+      const std::string value = branch_prefix(bits, branch) + conv;
+      const std::int64_t count = (*branches.graph.info(value)->shape)[1].value, start = 4 * (branch - 1);
+      if (start != last || branch == selection.partial) {
+        flush();
+        first = start;
+      }
+      last = start + count;
+    }
+    flush();
+    return text;
+  };
+  const std::map<int, std::string> first{{2, "0-3"},  {3, "0-3 4-6"},    {4, "4-11"}, {5, "4-11 12-14"},
+                                         {6, "4-15"}, {7, "0-11 12-14"}, {8, "0-15"}};
+  for (const auto& [bits, expected] : first) EXPECT_EQ(rows(bits, "s1.0.conv1"), expected) << bits;
+  const std::map<int, std::string> last{{3, "0-3 4-7"}, {5, "4-11 12-15"}, {7, "0-11 12-15"}};
+  for (const auto& [bits, expected] : last) EXPECT_EQ(rows(bits, "s1.0.conv2"), expected) << bits;
+}
+
+TEST(BranchGraph, RefusesWidthsOfPartsThatMeanNothing) {
+  const Graph model = residual_net();
+  const auto message = [&](std::vector<int> bits, NarrowWidths widths) {
+    return message_of([&] { rewritten(model, {.bits = std::move(bits), .widths = std::move(widths)}); });
+  };
+  EXPECT_THAT(message({2, 3}, {{8, 4}, {9, 4}, {16, 8}}), HasSubstr("has 9 channels; there are 8, 16"));
+  EXPECT_THAT(message({2, 3}, {{8, 4}}), HasSubstr("none for 16 channels; name all of 8, 16"));
+  EXPECT_THAT(message({2, 3}, {{8, 4}, {16, 17}}), HasSubstr("16 channels cannot have 17"));
+  EXPECT_THAT(message({2, 4}, {{8, 4}, {16, 8}}), HasSubstr("no odd bit-width"));
+  EXPECT_EQ(message({2, 3}, {{8, 4}, {16, 8}}), "");
+}
+
+TEST(BranchGraph, SaysWhenAPartIsMoreThanHalf) {
+  std::vector<std::string> notes;
+  plan_multibit(residual_net(), nullptr, {.bits = {2, 3}, .widths = {{8, 8}, {16, 16}}}, &notes);
+  EXPECT_THAT(notes, ::testing::ElementsAre(HasSubstr("1.000 of its multiply-accumulates")));
+  notes.clear();
+  plan_multibit(residual_net(), nullptr, {.bits = {2, 3}}, &notes);
+  EXPECT_THAT(notes, ::testing::IsEmpty());
+}
+
+// A norm of x + bias is one of x whose mean is less by the bias.
+TEST(BranchGraph, BiasesGoIntoMeans) {
+  Graph model = residual_net({.biases = true});
+  const std::string conv = "s0.0.conv1", mean = conv + ".norm.running_mean", bias = conv + ".bias";
+  std::vector<float> biases, means;
+  for (int c = 0; c < 8; ++c) {
+    biases.push_back(0.25f * static_cast<float>(c) - 1);
+    means.push_back(static_cast<float>(c));
+  }
+  model.constants[bias] = TensorData::from<float>({8}, biases);
+  model.constants[mean] = TensorData::from<float>({8}, means);
+  const BranchGraph branches = rewritten(model, {.bits = {2, 4}});
+  int norms = 0;
+  for (const Node& node : branches.graph.nodes) {
+    if (node.is("Conv") && node.output(0).starts_with("b")) {
+      EXPECT_EQ(node.input(2), "") << node.name;
+    }
+    if (!node.is("BatchNormalization") || !node.output(0).ends_with(conv + ".norm")) continue;
+    ++norms;
+    const std::vector<float> own = branches.graph.constants.at(node.input(3)).to_floats();
+    for (std::size_t c = 0; c < 8; ++c) EXPECT_EQ(own[c], means[c] - biases[c]) << node.name;
+  }
+  EXPECT_EQ(norms, 3);  // of branch 1 at 2 bits, of both at 4
+}
+
+TEST(BranchGraph, RefusesNormsThatAreComputed) {
+  Graph model = residual_net();
+  model.nodes.insert(model.nodes.begin(), Node{.name = "computed",
+                                               .op_type = "Abs",
+                                               .inputs = {"s0.0.conv1.norm.running_var"},
+                                               .outputs = {"computed"}});
+  for (Node& node : model.nodes)
+    if (node.name == "s0.0.conv1.norm") node.inputs[4] = "computed";
+  EXPECT_THAT(message_of([&] {
+                rewritten(model, {.bits = {2, 4}});
+              }),
+              HasSubstr("'s0.0.conv1.norm': 'computed' is no float constant"));
+}
+
+// Two norms of the same constants, of which a part narrows only one.
+TEST(BranchGraph, SharedNormsHaveTheirOwnWidths) {
+  Graph model = residual_net();
+  for (Node& node : model.nodes)
+    if (node.name == "s1.0.conv2.norm")
+      for (std::size_t i = 1; i <= 4; ++i)
+        node.inputs[i].replace(0, std::string("s1.0.conv2").size(), "s1.0.conv1");
+  const BranchGraph branches = rewritten(model, {.bits = {2, 3}});
+  const at::NoGradGuard no_grad;
+  Executor run(branches.graph);
+  const std::string narrow = "b3.2/s1.0.conv1.norm", whole = "b3.2/s1.0.conv2.norm";
+  const Feeds values = run.run({{"x", random_images(1, 1)}}, {narrow, whole});
+  EXPECT_LT(values.at(narrow).size(1), 16);
+  EXPECT_EQ(values.at(whole).size(1), 16);
+}
+
+// One input channel is no depthwise convolution: the fan-out has all outputs.
+TEST(BranchGraph, DrawsByTheOutputsOfAGroup) {
+  GraphBuilder net("thin", 1);
+  std::string x = net.conv("stem", net.input("x", {-1, 3, 8, 8}), {.channels = 1, .bias = false});
+  x = net.batch_norm("one.norm", net.conv("one", x, {.channels = 512, .kernel = 1, .bias = false}));
+  x = net.batch_norm("two.norm", net.conv("two", x, {.channels = 512, .groups = 512, .bias = false}));
+  net.output("y", net.gemm("fc", net.flatten("flat", net.global_average_pool("pool", x)), 512, 2), {-1, 2});
+  const BranchGraph branches = plan_multibit(net.finish(), nullptr, {.bits = {2, 4}, .from_scratch = true});
+  const auto deviation = [&](const std::string& name) {
+    double squares = 0;
+    const std::vector<float> values = branches.graph.constants.at(name).to_floats();
+    for (const float v : values) squares += static_cast<double>(v) * static_cast<double>(v);
+    return std::sqrt(squares / static_cast<double>(values.size()));
+  };
+  EXPECT_NEAR(deviation("one.weight@1"), std::sqrt(2.0 / 512), 0.01);
+  EXPECT_NEAR(deviation("two.weight@1"), std::sqrt(2.0 / 9), 0.05);
 }
 
 TEST(BranchGraph, RefusesPartsOfGroupedConvolutions) {
@@ -166,84 +280,6 @@ TEST(BranchGraph, OtherMethods) {
   EXPECT_EQ(lsq.scales.size(), 10u);
   EXPECT_EQ(lsq.scales[0].low, -8);  // weights
   EXPECT_EQ(lsq.scales[1].low, 0);   // behind a Relu
-}
-
-// Weights of the authors' AnyPrecision operators: tanh, by the largest, times the mean magnitude.
-TEST(BranchGraph, DoReFaWeights) {
-  GraphBuilder net("point", 1);
-  std::string x =
-      net.conv("stem", net.input("x", {-1, 1, 2, 2}), {.channels = 6, .kernel = 1, .bias = false});
-  x = net.batch_norm("norm", net.conv("conv", x, {.channels = 1, .kernel = 1, .bias = false}));
-  net.output("y", net.gemm("fc", net.flatten("flat", net.global_average_pool("pool", x)), 1, 2), {-1, 2});
-  Graph model = net.finish();
-  model.constants["conv.weight"] = TensorData::from<float>({1, 6, 1, 1}, {-1, -.5f, -.1f, 0, .25f, .8f});
-  const BranchGraph branches = rewritten(model, {.method = MultibitMethod::AnyPrecision, .bits = {2, 4, 8}});
-  const std::map<int, std::vector<double>> expected{
-      {2, {-.4416666, -.1472222, -.1472222, .1472222, .1472222, .4416666}},
-      {4, {-.4416666, -.265, -.0294444, .0294445, .1472222, .3827778}},
-      {8, {-.4416666, -.268464, -.0571569, .0017321, .1437582, .3862418}}};
-  const at::NoGradGuard no_grad;
-  Executor run(branches.graph);
-  for (const auto& [bits, values] : expected) {
-    const std::string name = fmt::format("conv.weight@1/b{}/quantised", bits);
-    const at::Tensor weight = run.run({{"x", at::zeros({1, 1, 2, 2})}}, {name}).at(name).flatten();
-    for (std::int64_t i = 0; i < 6; ++i)
-      EXPECT_NEAR(weight[i].item<double>(), values[static_cast<std::size_t>(i)], 1e-6) << bits << " " << i;
-  }
-}
-
-// --- cost
-// ------------------------------------------------------------------------------------------------------
-
-TEST(BitCost, EvenBitWidthsCostAsUniformOnes) {
-  const BranchGraph branches = rewritten(residual_net({.blocks = 2}), {.bits = kAll});
-  for (const int bits : kAll) {
-    const BitCost cost = bit_cost(branches.graph, bits);
-    if (bits % 2 == 0) {
-      EXPECT_EQ(cost.ratio(), 1) << bits;
-    } else {
-      EXPECT_LE(cost.ratio(), 1) << bits;  // the part is at most half of a branch
-      EXPECT_GT(cost.ratio(), 0.97) << bits;
-    }
-    for (const BitLayer& layer : cost.layers) {
-      EXPECT_EQ(layer.weight_bits, 2);
-      EXPECT_EQ(layer.activation_bits, bits);
-    }
-  }
-}
-
-// Counted by the authors' models with a counter in place of the convolutions.
-TEST(BitCost, PublishedRatiosOfResNet18) {
-  const BranchGraph branches =
-      rewritten(build_resnet18(), {.bits = kAll, .widths = {{64, 40}, {128, 76}, {256, 184}, {512, 396}}});
-  const std::map<int, double> expected{{3, 0.9906}, {5, 0.9944}, {7, 0.9960}};
-  for (const auto& [bits, ratio] : expected)
-    EXPECT_NEAR(bit_cost(branches.graph, bits).ratio(), ratio, 5e-5) << bits;
-  EXPECT_EQ(bit_cost(branches.graph, 2).macs, 1695547392);
-}
-
-TEST(BitCost, PartsAreAtMostHalf) {
-  for (const Graph& model : {build_resnet20(), build_resnet18(), build_resnet50(), build_mobilenet_v2()}) {
-    const Graph graph = prepared(model);
-    const Body body = find_body(graph);
-    const NarrowWidths widths = choose_narrow_widths(graph, body);
-    const double share = partial_share(body, partial_channels(graph, body, widths));
-    EXPECT_LE(share, 0.5) << graph.name;
-    EXPECT_GT(share, 0.48) << graph.name;
-  }
-}
-
-/// ResNet-20 and -8 with 1x1 shortcuts: the weights of four branches of the authors' models.
-TEST(BitCost, StoresWeightsOnce) {
-  for (const auto& [blocks, weights] :
-       {std::pair{3, std::int64_t{1079296}}, std::pair{1, std::int64_t{305152}}}) {
-    const BranchGraph branches = rewritten(
-        residual_net({.widths = {16, 32, 64}, .blocks = blocks, .size = 32, .classes = 10}), {.bits = kAll});
-    const BitStorage storage = bit_storage(branches.graph);
-    EXPECT_EQ(storage.weights, weights / 4);  // 2 bits each
-    EXPECT_GT(storage.norms, 0);
-    EXPECT_GT(storage.as_float, weights);  // a quarter of them, 4 bytes each, and the rest
-  }
 }
 
 }  // namespace

@@ -23,6 +23,7 @@ struct SmallResidual {
   int blocks = 1;
   std::int64_t size = 8, classes = 4;
   bool norms = true, depthwise = false;
+  bool biases = false;  // besides norms
   std::uint64_t seed = 1;
 };
 
@@ -30,7 +31,7 @@ struct SmallResidual {
 inline Graph residual_net(const SmallResidual& how = {}) {
   GraphBuilder net("residual", how.seed);
   const auto conv = [&](const std::string& name, const std::string& x, ConvOptions options) {
-    options.bias = !how.norms;
+    options.bias = !how.norms || how.biases;
     const std::string y = net.conv(name, x, options);
     return how.norms ? net.batch_norm(name + ".norm", y) : y;
   };
@@ -51,6 +52,30 @@ inline Graph residual_net(const SmallResidual& how = {}) {
     }
   x = net.flatten("flat", net.global_average_pool("pool", x));
   net.output("logits", net.gemm("fc", x, how.widths.back(), how.classes), {-1, how.classes});
+  return net.finish();
+}
+
+/// Norm and Relu in front of the convolutions; behind the second one of a block there is neither. With
+/// `divided`, what the first one of a block makes is divided by a constant of every channel.
+inline Graph pre_activation_net(bool divided = false) {
+  GraphBuilder net("pre_activation", 5);
+  constexpr std::int64_t kChannels = 8;
+  std::string x = net.conv("stem", net.input("x", {-1, 3, 8, 8}), {.channels = kChannels, .bias = false});
+  for (const std::string name : {"one", "two"}) {
+    std::string y = net.relu(name + ".relu1", net.batch_norm(name + ".norm1", x));
+    y = net.conv(name + ".conv1", y, {.channels = kChannels, .bias = false});
+    y = net.relu(name + ".relu2", net.batch_norm(name + ".norm2", y));
+    if (divided) {
+      const std::string by = net.random(name + ".by", {kChannels, 1, 1}, 0.5, 1.5);
+      y = net.node("Div", name + ".divided", {y, by});
+      net.set_channels(y, kChannels);
+    }
+    y = net.conv(name + ".conv2", y, {.channels = kChannels, .bias = false});
+    x = net.add(name + ".add", y, x);
+  }
+  x = net.relu("relu", net.batch_norm("norm", x));
+  x = net.flatten("flat", net.global_average_pool("pool", x));
+  net.output("logits", net.gemm("fc", x, kChannels, 4), {-1, 4});
   return net.finish();
 }
 
@@ -93,15 +118,26 @@ inline at::Tensor random_images(std::int64_t count, std::uint64_t seed, std::int
   return images;
 }
 
-/// A small net with started bounds and batch norms that fit, quickly trained.
-inline MultibitTrained small_model(const std::vector<int>& bits, const SmallResidual& how = {},
-                                   MultibitOptions options = {}, std::int64_t epochs = 1) {
+/// A net for pictures of 8x8 with started bounds and batch norms that fit, quickly trained.
+inline MultibitTrained quickly_trained(const Graph& net, const std::vector<int>& bits,
+                                       MultibitOptions options = {}, std::int64_t epochs = 1,
+                                       std::int64_t size = 8) {
   Progress silent;
   options.bits = bits;
   options.train = short_training(epochs);
   options.norm_batches = 2;
   options.from_scratch = true;
-  return train_multibit(residual_net(how), patches(128, 1, how.size), options, silent);
+  return train_multibit(net, patches(128, 1, size), options, silent);
+}
+
+inline MultibitTrained small_model(const std::vector<int>& bits, const SmallResidual& how = {},
+                                   MultibitOptions options = {}, std::int64_t epochs = 1) {
+  return quickly_trained(residual_net(how), bits, std::move(options), epochs, how.size);
+}
+
+inline void set_scalar(Graph& graph, const std::string& name, float value) {
+  ASSERT_TRUE(graph.is_constant(name)) << name;
+  graph.constants[name] = TensorData::scalar(value);
 }
 
 }  // namespace lithe::test

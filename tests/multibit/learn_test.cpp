@@ -108,6 +108,25 @@ TEST(StartBounds, FollowWeightsAndActivations) {
   }
 }
 
+// Activations far from zero lie above 3 deviations: their bounds reach up to the largest.
+TEST(StartBounds, OfActivationsFarFromZero) {
+  GraphBuilder net("offset", 1);
+  std::string x = net.conv("stem", net.input("x", {-1, 3, 8, 8}), {.channels = 8, .bias = false});
+  x = net.node("Add", "shifted", {net.batch_norm("norm", x), net.scalar("by", 100)});
+  net.set_channels(x, 8);
+  x = net.batch_norm("conv.norm", net.conv("conv", x, {.channels = 8, .bias = false}));
+  net.output("y", net.gemm("fc", net.flatten("flat", net.global_average_pool("pool", x)), 8, 2), {-1, 2});
+  BranchGraph branches = plan_multibit(net.finish(), nullptr, {.bits = {2, 4}});
+  EXPECT_EQ(start_bounds(branches, patches(64, 1), short_training()), 0);
+  for (const LearntBounds& one : branches.bounds) {
+    if (one.weight) continue;
+    const float low = branches.graph.constants.at(one.low).to_floats()[0],
+                high = branches.graph.constants.at(one.high).to_floats()[0];
+    EXPECT_GT(low, 90) << one.low;
+    EXPECT_GT(high, low + 2) << one.low;
+  }
+}
+
 double validation(const MultibitTrained& result, const std::string& name) {
   return result.history.back().extra.at(name);
 }

@@ -42,21 +42,18 @@ at::Tensor through_session(MultibitSession& session, const at::Tensor& x) {
   return y;
 }
 
-class SessionOf : public ::testing::TestWithParam<bool> {};
-
-// From the entry of the body to its exit every bit is that of the exported integer model in the engine.
-TEST_P(SessionOf, BodyEqualsTheExportedModel) {
-  const Graph graph =
-      small_model(kBits, {.widths = {6, 20}, .blocks = 2, .depthwise = GetParam()}).branches.graph;
+/// From the entry of the body to its exit every bit is that of the exported integer model in the engine.
+void expect_body_of_the_exported_model(const Graph& graph, std::int64_t entry_channels) {
   const MultibitInfo info = multibit_info(graph);
   const at::NoGradGuard no_grad;
   for (const TwoBitTarget target : {TwoBitTarget::Portable, best_two_bit_target()}) {
     MultibitSession session(graph, target);
-    for (const int bits : kBits) {
+    for (const int bits : info.bits) {
       session.set_bits(bits);
       EXPECT_EQ(session.bits(), bits);
       Executor run(deploy_static(graph, bits), {.fuse = false});
-      const at::Tensor entry = random_images(1, 7).abs().repeat({1, 2, 1, 1});
+      const at::Tensor entry =
+          random_images(1, 7).abs().repeat({1, 6, 1, 1}).slice(1, 0, entry_channels).contiguous();
       const at::Tensor expected = run.slice(info.entry, info.path(bits).exit, entry).contiguous();
       ASSERT_EQ(session.entry_count(), entry.numel());
       ASSERT_EQ(session.exit_count(), expected.numel());
@@ -67,7 +64,52 @@ TEST_P(SessionOf, BodyEqualsTheExportedModel) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Nets, SessionOf, ::testing::Bool());
+TEST(MultibitSession, BodyEqualsTheExportedModel) {
+  expect_body_of_the_exported_model(small_model(kBits, {.widths = {6, 20}, .blocks = 2}).branches.graph, 6);
+}
+
+TEST(MultibitSession, OfDepthwiseConvolutions) {
+  const Graph graph = small_model(kBits, {.widths = {6, 20}, .blocks = 2, .depthwise = true}).branches.graph;
+  expect_body_of_the_exported_model(graph, 6);
+}
+
+// Norms in front of convolutions, and divisions by channel: bit for bit too.
+TEST(MultibitSession, OfPreActivations) {
+  for (const bool divided : {false, true})
+    expect_body_of_the_exported_model(quickly_trained(pre_activation_net(divided), {2, 4}).branches.graph, 8);
+}
+
+TEST(MultibitSession, OfSlots) {
+  MultibitOptions options{.slots = true};
+  const Graph graph = small_model({2, 4, 5, 8}, {.widths = {16, 32}}, options).branches.graph;
+  expect_body_of_the_exported_model(graph, 16);
+}
+
+TEST(MultibitSession, KeepsOneSetOfCodesForEachSlot) {
+  MultibitOptions options{.slots = true};
+  const Graph graph = small_model({2, 4, 8}, {.widths = {16, 32}}, options).branches.graph;
+  EXPECT_EQ(MultibitSession(graph).packed_weight_bytes(), bit_storage(graph).weights);
+}
+
+// 4 depthwise weights a byte, for every branch that runs whole.
+TEST(MultibitSession, PacksDepthwiseWeights) {
+  const Graph graph = small_model({2, 4}, {.widths = {16, 32}, .depthwise = true}).branches.graph;
+  EXPECT_EQ(MultibitSession(graph).packed_weight_bytes(), bit_storage(graph).weights);
+}
+
+// Stem and head are there once, however many bit-widths run them.
+TEST(MultibitSession, SharesStemAndHead) {
+  const std::int64_t stem_and_head = 3 * 8 * 9 + 2 * 8 + 16 * 4 + 4, norms = 2 * (8 + 8 + 16 * 3);
+  const Graph graph = small_model({2, 4, 8}).branches.graph;
+  const std::int64_t counts = 2;  // of branches, by which means divide: 2 and 4
+  EXPECT_EQ(MultibitSession(graph).float_bytes(), 4 * (stem_and_head + (1 + 2 + 4) * norms + counts));
+}
+
+TEST(MultibitSession, RefusesToTimeNothing) {
+  MultibitSession session(small_model({2}).branches.graph);
+  EXPECT_THAT(message_of([&] { session.seconds_an_image(0); }), HasSubstr("give 1 or more"));
+  EXPECT_GT(session.seconds_an_image(1), 0);
+}
 
 TEST(MultibitSession, ScoresAsTheFloatGraphDoes) {
   const Graph graph = small_model({2, 4, 8}, {}, {}, 2).branches.graph;

@@ -57,6 +57,32 @@ TEST_F(MultibitInOnnxRuntime, StaticModelsEqualTheIntegerReference) {
   }
 }
 
+// With norms in front of the convolutions, and with bounds of weights by place.
+TEST_F(MultibitInOnnxRuntime, OtherBodiesEqualTheIntegerReference) {
+  LITHE_NEED_ONNX_RUNTIME();
+  MultibitOptions slots{.slots = true};
+  std::optional<OnnxRuntime> runtime;
+  for (const Graph& graph : {quickly_trained(pre_activation_net(), {2, 4}).branches.graph,
+                             quickly_trained(pre_activation_net(true), {2, 4}).branches.graph,
+                             small_model({2, 4, 8}, {}, slots).branches.graph}) {
+    const MultibitInfo info = multibit_info(graph);
+    MultibitSession session(graph);
+    for (const int bits : info.bits) {
+      const auto path = folder_.path() / "other.onnx";
+      const std::string exit = info.path(bits).exit;
+      write_onnx(with_ends(deploy_static(graph, bits), {info.entry, exit}), path);
+      if (runtime)
+        runtime->load(path);
+      else
+        runtime.emplace(path);
+      const Feeds values = runtime->run({{"x", x_}});
+      session.set_bits(bits);
+      const at::Tensor exact = integer_exit(session, values.at(info.entry), values.at(exit));
+      EXPECT_EQ((exact - values.at(exit)).abs().max().item<double>(), 0) << graph.name << " " << bits;
+    }
+  }
+}
+
 TEST_F(MultibitInOnnxRuntime, OneModelChoosesByInput) {
   LITHE_NEED_ONNX_RUNTIME();
   const auto path = folder_.path() / "selectable.onnx", fixed = folder_.path() / "static.onnx";
