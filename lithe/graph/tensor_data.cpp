@@ -50,7 +50,7 @@ void convert_all(std::span<const std::byte> bytes, std::vector<To>& out, Convert
   for (std::size_t i = 0; i < out.size(); ++i) {
     From value;
     std::memcpy(&value, bytes.data() + i * sizeof(From), sizeof(From));
-    out[i] = static_cast<To>(convert(value));
+    out[i] = static_cast<To>(convert(value));  // NOLINT(bugprone-signed-char-misuse): int8 is a number here
   }
 }
 

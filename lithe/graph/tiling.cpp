@@ -192,8 +192,8 @@ class Finder {
         if (strides[axis] != strides[0] || node.attr("auto_pad", "NOTSET") != std::string("NOTSET") ||
             kernel[axis] - pads[axis] - pads[axis + 2] + extra[axis] != strides[axis])
           refuse(node, "does not enlarge the image by its stride");
-      field.reach +=
-          static_cast<double>((std::max(kernel[0], kernel[1]) + strides[0] - 1) / strides[0]) * field.pixel();
+      const std::int64_t taps = (std::max(kernel[0], kernel[1]) + strides[0] - 1) / strides[0];
+      field.reach += static_cast<double>(taps) * field.pixel();
       field.up *= strides[0];
       reduce(field);
       return;

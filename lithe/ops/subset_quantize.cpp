@@ -97,7 +97,7 @@ at::Tensor subset_quantize(const at::Tensor& x, const at::Tensor& points,
     for (const at::Tensor& one : {normalisation.mean, normalisation.scale})
       if (one.numel() != x.size(1))
         fail("{}: {} means or scales do not fit the input {}", what, one.numel(), format_shape(shape_of(x)));
-  const at::Tensor y = rounded(x, points, normalisation);
+  at::Tensor y = rounded(x, points, normalisation);
   if (!x.requires_grad() || !at::GradMode::is_enabled()) return y;
   if (normalisation.restore) return x + (y - x).detach();
   const at::Tensor slope = 1 / normalisation.scale.reshape({-1, 1, 1});

@@ -17,7 +17,7 @@ Optimiser::Optimiser(std::vector<Parameter> parameters, const TrainOptions& opti
 }
 
 const Optimiser::Rule& Optimiser::rule_of(const Parameter& parameter) const {
-  return rules_[static_cast<std::size_t>(parameter.group + 1)];
+  return rules_[static_cast<std::size_t>(std::ptrdiff_t{parameter.group} + 1)];
 }
 
 double Optimiser::decay_of(const Parameter& parameter) const {

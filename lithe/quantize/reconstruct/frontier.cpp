@@ -121,7 +121,7 @@ std::vector<std::string> Frontier::read_later(std::size_t slice) const {
 }
 
 void Frontier::leave(std::size_t slice, CacheMap made) {
-  for (auto& [name, cache] : made) quantized_values_[name] = std::move(cache);
+  for (auto& one : made) quantized_values_[one.first] = std::move(one.second);
   retire(float_values_, slice, &Slice::float_inputs);
   retire(quantized_values_, slice, &Slice::inputs);
 }

@@ -282,7 +282,7 @@ std::vector<std::vector<int>> parse_groups(std::string_view text, int units) {
     for (const std::string_view number : numbers) group.push_back(parse_index(number, text));
     if (group.size() == 2 && group[1] > group[0] + 1 && group[1] < units) {
       const int first = group[0], last = group[1];
-      group.resize(static_cast<std::size_t>(last - first + 1));
+      group.resize(static_cast<std::size_t>(last - first) + 1);
       std::iota(group.begin(), group.end(), first);
     }
     groups.push_back(std::move(group));
