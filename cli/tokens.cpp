@@ -2,7 +2,6 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <set>
@@ -16,7 +15,9 @@
 #include "cli/train_report.h"
 #include "cli/validators.h"
 #include "cli/verbs.h"
+#include "lithe/base/clock.h"
 #include "lithe/base/error.h"
+#include "lithe/base/file.h"
 #include "lithe/data/side_by_side.h"
 #include "lithe/engine/random_inputs.h"
 #include "lithe/graph/onnx.h"
@@ -31,13 +32,82 @@ struct TokensFlags {
   Invocation call{"tokens"};
   PreprocessFlags preprocess;
   TokensOptions options;
+  std::vector<std::string> shapes;
   std::string data, val, method = "diffrate", schedule, schedule_out, kind = "both", fall = "fraction",
-                         sizes = "faithful", checkpoints, compare;
+                         sizes = "faithful", importance = "auto", checkpoints, compare;
   double penalty = 5, multiplier = 0.5;
   std::int64_t pictures = 4;
   bool dry_run = false;
   CLI::App* verb = nullptr;  // to ask which flags were given
+
+  bool given(const char* flag) const { return verb->get_option(flag)->count() > 0; }
+  bool learns() const { return schedule.empty() && method == "diffrate"; }
+  bool trains() const { return learns() || options.fine_tune_epochs > 0; }
+  std::string schedule_path() const {
+    return schedule_out.empty() ? call.options.output + ".schedule.json" : schedule_out;
+  }
 };
+
+/// Throws Error(Input) for a flag that was given and would change nothing.
+void check_flags(const TokensFlags& flags) {
+  const bool from_file = !flags.schedule.empty();
+  if (from_file && flags.given("--method"))
+    fail("--schedule gives the counts, so that --method has nothing to choose; leave one of them out");
+  if (from_file && flags.given("--flops"))
+    fail("--schedule gives the counts, and with them the cost; leave --flops out");
+  const std::string& method = flags.method;
+  const std::string chosen = from_file ? "--schedule" : "--method " + method;
+  const bool ours = !from_file && method != "tome" && method != "evit";
+  const auto only = [&](bool used, std::initializer_list<const char*> names, const char* where) {
+    for (const char* name : names)
+      if (!used && flags.given(name))
+        fail("{} has no effect with {}: it belongs to {}; leave it out", name, chosen, where);
+  };
+  only(flags.learns(), {"--epochs", "--lr", "--penalty", "--multiplier-rate", "--granularity"},
+       "the search of --method diffrate");
+  only(flags.trains(), {"--data", "--limit", "--batch", "--time-budget", "--checkpoints", "--resume"},
+       "the search of --method diffrate and to --fine-tune");
+  only(flags.options.fine_tune_epochs > 0, {"--fine-tune-lr"}, "--fine-tune");
+  only(ours, {"--kind", "--first-block"}, "--method diffrate, fixed and random");
+  only(!from_file && method == "fixed", {"--fall"}, "--method fixed");
+  only(ours || from_file, {"--sizes"}, "the operators of DiffRate");
+  only(method != "tome" || from_file, {"--importance"}, "methods that ask which tokens are important");
+  only((ours || from_file) && !flags.call.options.report.empty(), {"--pictures"},
+       "--report, and to the operators of DiffRate");
+}
+
+bool same_file(const std::string& a, const std::string& b) {
+  if (a.empty() || b.empty()) return false;
+  std::error_code error;
+  if (fs::equivalent(a, b, error)) return true;
+  const fs::path first = fs::weakly_canonical(a, error), second = fs::weakly_canonical(b, error);
+  return !first.empty() && first == second;
+}
+
+/// Throws Error(Input) if something that is read would be written over, or one result over another.
+void check_paths(const TokensFlags& flags) {
+  const std::string output = flags.call.options.output, schedule = flags.schedule_path();
+  const auto file_of = [](const std::string& spec) {  // kind:path,key=value and file#part
+    if (std::error_code missing; spec.empty() || fs::exists(spec, missing)) return spec;
+    const auto colon = spec.find(':');
+    const std::string path = colon == std::string::npos ? spec : spec.substr(colon + 1);
+    return path.substr(0, path.find_first_of(",#"));
+  };
+  const std::vector<std::pair<std::string, std::string>> inputs{
+      {"the model", flags.call.options.model},
+      {"the file of --schedule", file_of(flags.schedule)},
+      {"the file of --data", file_of(flags.data)},
+      {"the file of --val", file_of(flags.val)}};
+  for (const auto& [what, path] : inputs) {
+    if (same_file(output, path)) fail("-o {} is {}, which would be lost; give another file", output, what);
+    if (same_file(schedule, path))
+      fail("the schedule would be written over {}, '{}'; give another file by --schedule-out", what,
+           schedule);
+  }
+  if (same_file(schedule, output))
+    fail("the schedule would be written over the model, '{}'; give another file by --schedule-out", output);
+  require_writable(schedule);
+}
 
 TokenMethod method_of(const std::string& name) {
   for (const TokenMethod method :
@@ -67,18 +137,16 @@ TokensOptions options_of(const TokensFlags& flags, const Preprocess& preprocess,
   train.resume = flags.call.options.resume;
   train.checkpoints =
       flags.checkpoints.empty() ? default_checkpoints(flags.call.options.output) : flags.checkpoints;
-  if (!flags.schedule.empty()) {
-    if (!flags.verb->get_option("--method")->empty())
-      fail("--schedule gives the counts, so that --method has nothing to choose; leave one of them out");
-    if (!flags.verb->get_option("--flops")->empty())
-      fail("--schedule gives the counts, and with them the cost; leave --flops out");
-    options.schedule = read_schedule(flags.schedule);
-  }
+  options.importance = flags.importance == "class"  ? TokenImportance::Class
+                       : flags.importance == "mean" ? TokenImportance::Mean
+                                                    : TokenImportance::Auto;
+  options.fine_tune.batch = train.batch;
+  if (!flags.schedule.empty()) options.schedule = read_schedule(flags.schedule);
   return options;
 }
 
-/// Milliseconds of one image on one thread, the best of some runs in turns, so that both meet the same
-/// machine.
+/// Milliseconds of one image on one thread (its share, where the file fixes a batch), the best of some runs
+/// in turns, so that both meet the same machine.
 std::pair<double, double> latencies(const Graph& first, const Graph& second, at::Device device) {
   const at::NoGradGuard no_grad;
   const int threads = at::get_num_threads();
@@ -92,20 +160,19 @@ std::pair<double, double> latencies(const Graph& first, const Graph& second, at:
   const Feeds x = feeds(first), y = feeds(second);
   double best[2] = {1e9, 1e9};
   const auto run = [&](int which, Executor& executor, const Feeds& inputs) {
-    const auto start = std::chrono::steady_clock::now();
+    const Clock::time_point start = Clock::now();
     const Feeds out = executor.run(inputs);
     if (device.is_cuda()) out.begin()->second.to(at::kCPU);
-    const std::chrono::duration<double, std::milli> passed = std::chrono::steady_clock::now() - start;
-    best[which] = std::min(best[which], passed.count());
+    best[which] = std::min(best[which], 1e3 * seconds_since(start));
   };
-  const auto begin = std::chrono::steady_clock::now();
-  for (int i = 0; i < 30 && (i < 3 || std::chrono::steady_clock::now() - begin < std::chrono::seconds(2));
-       ++i) {
+  const Clock::time_point begin = Clock::now();
+  for (int i = 0; i < 30 && (i < 3 || seconds_since(begin) < 2); ++i) {
     run(0, a, x);
     run(1, b, y);
   }
   at::set_num_threads(threads);
-  return {best[0], best[1]};
+  const auto images = static_cast<double>(std::max<std::int64_t>(1, x.begin()->second.size(0)));
+  return {best[0] / images, best[1] / images};
 }
 
 /// The first images, and what is left of them behind a third and two thirds of the blocks and the last one.
@@ -121,20 +188,23 @@ std::vector<Picture> draw_pictures(const TokensPlan& plan, const TokensResult& r
     const auto fates = trace_tokens(plan.prepared, plan.model, result.steps, images,
                                     {.sizes = options.sizes, .class_rows = options.class_rows});
     const at::Tensor picture = to_pixels(images[0], options.train.preprocess);
+    const auto grid = patch_grid(plan.model, picture.size(1), picture.size(2));
+    if (!grid)
+      fail("it is not known how the {} patches lie in the picture", plan.model.tokens - plan.model.specials);
     std::vector<LabelledPicture> row{{"image", picture}};
     std::set<std::size_t> shown;
     for (std::size_t third = 1; third <= 3; ++third)
       shown.insert(std::max<std::size_t>(1, blocks * third / 3) - 1);
     for (const std::size_t l : shown)
       row.push_back(
-          {fmt::format("block {}", l + 1), draw_survivors(picture, fates[l][0], plan.model.specials)});
+          {fmt::format("block {}", l + 1), draw_survivors(picture, fates[l][0], plan.model.specials, *grid)});
     const int magnify = static_cast<int>(std::clamp<std::int64_t>(160 / picture.size(1), 1, 6));
     pictures.push_back({batch.names[0], side_by_side_png(row, magnify), ""});
   }
   return pictures;
 }
 
-std::vector<double> shares_of(const std::string& text, double own) {
+std::vector<double> shares_of(const std::string& text) {
   std::vector<double> shares;
   std::stringstream parts(text);
   for (std::string part; std::getline(parts, part, ',');) {
@@ -149,8 +219,6 @@ std::vector<double> shares_of(const std::string& text, double own) {
       fail("--compare {}: give shares above 0 and up to 1, such as 0.5,0.7", text);
     shares.push_back(share);
   }
-  if (std::find(shares.begin(), shares.end(), own) == shares.end()) shares.push_back(own);
-  std::sort(shares.begin(), shares.end());
   return shares;
 }
 
@@ -204,37 +272,89 @@ void show_plan(TokensFlags& flags, const Graph& model, const TokensOptions& opti
               plan.model.aside);
 }
 
-void run_tokens(TokensFlags& flags) {
+/// Bytes of the file that `write_onnx` will write.
+std::int64_t file_bytes(const Graph& graph) {
+  std::size_t constants = 0;
+  for (const auto& [name, data] : graph.constants) constants += data.bytes().size();
+  constexpr std::size_t kLargestMessage = 2'000'000'000;  // beyond it constants lie in a file of their own
+  return static_cast<std::int64_t>(constants < kLargestMessage ? serialize_onnx(graph).size() : constants);
+}
+
+/// What the flags ask for, and everything that can be refused before the work.
+struct Work {
+  Graph model;
+  Preprocess preprocess;
+  TokensOptions options;
+  TokensPlan plan;
+  std::vector<double> shares;
+  DatasetPtr data, held_out;
+};
+
+Work prepare_work(TokensFlags& flags, const Graph& model, TokensOptions options) {
   Invocation& call = flags.call;
-  const at::Device device = set_up_torch(call);
-  const Graph model = read_onnx(call.options.model);
-  const Preprocess preprocess = preprocess_for(call.options.model, model, flags.preprocess);
-  TokensOptions options = options_of(flags, preprocess, device);
-  if (flags.dry_run) return show_plan(flags, model, options);
   if (call.options.output.empty()) fail("tokens needs -o FILE for the result (or --dry-run)");
-  const bool learns = !options.schedule && options.method == TokenMethod::DiffRate;
-  if (flags.data.empty() && (learns || options.fine_tune_epochs > 0))
+  if (flags.data.empty() && flags.trains())
     fail(
-        "{} needs --data, some hundred to some thousand images; without data there are --method fixed, tome "
-        "and evit, "
-        "and --schedule",
-        learns ? "--method diffrate learns the counts and" : "--fine-tune");
+        "{} needs --data, some hundred to some thousand images; without data there are --method fixed, "
+        "random, "
+        "tome and evit, and --schedule",
+        flags.learns() ? "--method diffrate learns the counts and" : "--fine-tune");
   if (!flags.compare.empty() && flags.val.empty()) fail("--compare scores the methods and needs --val");
+  check_paths(flags);
   call.check_outputs();
-  const std::vector<double> shares =
-      flags.compare.empty() ? std::vector<double>{} : shares_of(flags.compare, options.share);
+  Work work{.model = model, .preprocess = options.train.preprocess, .plan = plan_tokens(model, options)};
+  check_tokens(work.plan, options);
+  if (!flags.compare.empty()) work.shares = shares_of(flags.compare);
   const auto open = [&](const std::string& spec, bool limited) -> DatasetPtr {
     if (spec.empty()) return nullptr;
-    const DatasetPtr data = open_dataset(spec, preprocess);
+    const DatasetPtr data = open_dataset(spec, work.preprocess);
     if (const std::string hint = unused_labels(spec, *data); !hint.empty()) call.warn(hint);
     return limited && call.options.limit > 0 ? seeded_subset(data, call.options.limit, call.options.seed)
                                              : data;
   };
-  const DatasetPtr data = open(flags.data, true), held_out = open(flags.val, false);
+  work.data = open(flags.data, true);
+  work.held_out = open(flags.val, false);
   if (const std::string& spec = flags.data.empty() ? flags.val : flags.data; !spec.empty())
     if (const std::string note = assumed_preprocess(call.options.model, model, flags.preprocess, spec);
         !note.empty())
       call.warn(note);
+  if (flags.learns() && options.train.epochs == 0)
+    options.train.epochs = search_epochs(work.data->size(), std::min(options.train.batch, work.data->size()));
+  options.train.on_epoch = [&call, epochs = options.train.epochs](const EpochRecord& record) {
+    call.say("{}", epoch_line(record, epochs));
+    std::fflush(stdout);
+  };
+  options.fine_tune.on_epoch = [&call, epochs = options.fine_tune_epochs](const EpochRecord& record) {
+    call.say("fine-tuning, {}", epoch_line(record, epochs));
+    std::fflush(stdout);
+  };
+  options.train.on_note = [&call](const std::string& text) { call.warn(text); };
+  work.options = std::move(options);
+  return work;
+}
+
+void add_pictures(TokensFlags& flags, const Work& work, TokensResult& result, TokensSummary& summary) {
+  const DatasetPtr& shown = work.held_out ? work.held_out : work.data;
+  if (!shown || flags.pictures == 0 || result.schedule.operators != TokenOperators::Reduce) return;
+  try {
+    summary.pictures = draw_pictures(work.plan, result, work.options, shown, flags.pictures);
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::Input) throw;
+    result.notes.push_back(fmt::format("no pictures of what survives: {}", error.what()));
+  }
+}
+
+void run_tokens(TokensFlags& flags) {
+  Invocation& call = flags.call;
+  check_flags(flags);
+  const at::Device device = set_up_torch(call);
+  Graph model = read_onnx(call.options.model);
+  fix_input_sizes(model, parse_shape_flags(flags.shapes));
+  const Preprocess preprocess = preprocess_for(call.options.model, model, flags.preprocess);
+  const TokensOptions asked = options_of(flags, preprocess, device);
+  if (flags.dry_run) return show_plan(flags, model, asked);
+  const Work work = prepare_work(flags, model, asked);
+  const TokensOptions& options = work.options;
 
   TokensSummary summary{.model = call.options.model,
                         .method = options.schedule ? "schedule" : token_method_name(options.method),
@@ -250,59 +370,56 @@ void run_tokens(TokensFlags& flags) {
     const auto runner = [](Executor& one) {
       return RunBatch([&one](const Feeds& feeds) { return one.run(feeds); });
     };
-    return evaluate(graph, runner(executor), held_out, scoring, against ? runner(*against) : RunBatch());
+    return evaluate(graph, runner(executor), work.held_out, scoring, against ? runner(*against) : RunBatch());
   };
-  if (held_out) summary.before = score(model, nullptr);
-  if (learns) {
-    summary.searched = fmt::format("counts learnt from {} {} images", data->size(),
-                                   data->labelled() ? "labelled" : "unlabelled");
+  if (work.held_out) summary.before = score(model, nullptr);
+  if (flags.learns()) {
+    summary.searched = fmt::format("counts learnt from {} {} images", work.data->size(),
+                                   work.data->labelled() ? "labelled" : "unlabelled");
     call.say("{}", summary.searched);
   }
-  options.train.on_epoch = [&](const EpochRecord& record) {
-    const auto macs = record.extra.find("macs");
-    call.say("{}{}", epoch_line(record, options.train.epochs),
-             macs == record.extra.end() ? std::string() : fmt::format("  MACs {:.4f}", macs->second));
-    std::fflush(stdout);
-  };
-  options.train.on_note = [&](const std::string& text) { call.warn(text); };
-  TokensResult result = reduce_model_tokens(model, data, options, call.progress());
+  TokensResult result = reduce_model_tokens(work.plan, work.data, options, call.progress());
+  for (const std::string& text : result.warnings) call.warn(text);
   keep_preprocess(result.graph, preprocess);
   result.graph.header.producer_name = "lithe";
-  if (held_out) {
+  if (work.held_out) {
     Executor dense(model, {.device = device});
     summary.after = score(result.graph, &dense);
   }
-  if (!shares.empty()) {
-    summary.compared = compare(
-        plan_tokens(model, options), options, shares,
-        [&](const Graph& graph) { return score(graph, nullptr); }, call.progress());
+  if (!flags.compare.empty()) {
     const double own = static_cast<double>(result.macs) / static_cast<double>(result.macs_before);
+    std::vector<double> shares = work.shares;
+    shares.push_back(options.schedule ? own : options.share);
+    std::sort(shares.begin(), shares.end());
+    shares.erase(std::unique(shares.begin(), shares.end()), shares.end());
+    summary.compared = compare(
+        work.plan, options, shares, [&](const Graph& graph) { return score(graph, nullptr); },
+        call.progress());
     if (summary.after && summary.after->top1)
       summary.compared.push_back({summary.method + " (result)", own, *summary.after->top1});
     if (summary.before && summary.before->top1)
       summary.compared.push_back({"dense", 1, *summary.before->top1});
   }
   std::tie(summary.ms_before, summary.ms_after) = latencies(model, result.graph, device);
-
-  write_onnx(result.graph, call.options.output);  // after all that can fail for the user's reasons
-  const std::string schedule_path =
-      flags.schedule_out.empty() ? call.options.output + ".schedule.json" : flags.schedule_out;
-  write_schedule(schedule_path, fs::path(call.options.model).stem().string(),
-                 fmt::format("{:.4f}", static_cast<double>(result.macs) / 1e9), result.schedule);
-  std::error_code ignored;
-  if (flags.checkpoints.empty() && result.complete) fs::remove_all(options.train.checkpoints, ignored);
   summary.bytes_before = static_cast<std::int64_t>(fs::file_size(call.options.model));
-  summary.bytes_after = static_cast<std::int64_t>(fs::file_size(call.options.output));
-  std::vector<std::string> files{call.options.output, schedule_path};
+  summary.bytes_after = file_bytes(result.graph);
+
+  // The model comes last: where it is, the rest is too.
+  std::vector<std::string> files{call.options.output, flags.schedule_path()};
+  if (!call.options.report.empty()) add_pictures(flags, work, result, summary);
   const json object = tokens_json(result, summary);
   if (!call.options.report.empty()) {
-    const bool traceable =
-        options.schedule || (options.method != TokenMethod::Tome && options.method != TokenMethod::Evit);
-    if (const DatasetPtr& shown = held_out ? held_out : data; shown && traceable && flags.pictures > 0)
-      summary.pictures = draw_pictures(plan_tokens(model, options), result, options, shown, flags.pictures);
     const auto written =
         write_report(tokens_report(result, summary), call.envelope(object, files), call.options.report);
     files.insert(files.end(), written.begin(), written.end());
+  }
+  write_file(flags.schedule_path(),
+             schedule_text(fs::path(call.options.model).stem().string(),
+                           fmt::format("{:.4f}", static_cast<double>(result.macs) / 1e9), result.schedule));
+  write_onnx(result.graph, call.options.output);
+  if (flags.trains() && flags.checkpoints.empty() && result.complete) {
+    remove_checkpoints(options.train.checkpoints / "fine_tune");
+    remove_checkpoints(options.train.checkpoints);
   }
   call.say("{}", tokens_table(result));
   for (const std::string& note : result.notes) call.say("note: {}", note);
@@ -314,9 +431,9 @@ void run_tokens(TokensFlags& flags) {
 void add_search_flags(CLI::App& verb, TokensFlags& flags) {
   TrainOptions& train = flags.options.train;
   const auto group = [](CLI::Option* option) { return option->group("Search and fine-tuning"); };
-  group(verb.add_option("--epochs", train.epochs, "passes over --data while counts are learnt")
-            ->check(in_range(1, 100000))
-            ->capture_default_str());
+  group(verb.add_option("--epochs", train.epochs,
+                        "passes over --data while counts are learnt (default: as many as come to 180 steps)")
+            ->check(in_range(1, 100000)));
   group(verb.add_option("--batch", train.batch, "images in a step")
             ->check(in_range(1, 1 << 16))
             ->capture_default_str());
@@ -347,11 +464,14 @@ void add_search_flags(CLI::App& verb, TokensFlags& flags) {
   group(verb.add_option("--fine-tune-lr", flags.options.fine_tune.learning_rate, "its learning rate")
             ->check(positive())
             ->capture_default_str());
-  group(verb.add_option("--time-budget", train.time_budget,
-                        "seconds after which the search stops, with a checkpoint")
-            ->check(at_least(0)));
-  group(verb.add_option("--checkpoints", flags.checkpoints,
-                        "folder of the search's checkpoints (default: OUTPUT.checkpoints)"));
+  group(
+      verb.add_option("--time-budget", train.time_budget,
+                      "seconds after which the search or fine-tuning stops, with a checkpoint; the model is "
+                      "written as far as it came")
+          ->check(at_least(0)));
+  group(verb.add_option(
+      "--checkpoints", flags.checkpoints,
+      "folder of the checkpoints of the search and of fine-tuning (default: OUTPUT.checkpoints)"));
 }
 
 }  // namespace
@@ -392,8 +512,19 @@ void add_tokens(CLI::App& app) {
                    "weighted (as in ToMe)")
       ->check(CLI::IsMember({"faithful", "consistent", "weighted"}))
       ->capture_default_str();
-  verb->add_flag("--class-row-last", flags->options.class_rows,
-                 "compute only the class token's row in the last block: the same result");
+  verb->add_option(
+          "--importance", flags->importance,
+          "whose attention says how important a token is: class (the first special token), mean (all "
+          "queries), auto (the special tokens that are read at the end, else see --dry-run)")
+      ->check(CLI::IsMember({"auto", "class", "mean"}))
+      ->capture_default_str();
+  verb->add_option("--shape", flags->shapes,
+                   "NAME=1,3,224,224: height and width of an input that the file leaves free; the result has "
+                   "them fixed");
+  verb->add_flag(
+      "--class-row-last", flags->options.class_rows,
+      "compute only the special tokens' rows in the last block, which then removes nothing: the same "
+      "result as without removing there");
   verb->add_flag("--first-block", flags->options.first_block, "let the first block remove tokens too");
   verb->add_option("--compare", flags->compare,
                    "shares such as 0.5,0.7 at which all methods that do not learn are scored too");

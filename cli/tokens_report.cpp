@@ -22,10 +22,10 @@ json score_json(const std::optional<Evaluation>& score) {
           {"throughput", score->throughput}};
 }
 
-const char* step_name(TokenStep::Kind kind) {
-  switch (kind) {
+const char* step_name(const TokenStep& step) {
+  switch (step.kind) {
     case TokenStep::Kind::Reduce:
-      return "TokenReduce";
+      return step.prune == step.merge ? "TokenPrune" : "TokenReduce";
     case TokenStep::Kind::Tome:
       return "TomeMerge";
     case TokenStep::Kind::Evit:
@@ -45,7 +45,7 @@ Rows block_rows(const TokensResult& result) {
   for (std::size_t l = 0; l < result.steps.size(); ++l)
     rows.push_back({result.model.blocks[l].name, std::to_string(tokens_in(result, l)),
                     std::to_string(result.schedule.prune[l]), std::to_string(result.tokens[l]),
-                    step_name(result.steps[l].kind)});
+                    step_name(result.steps[l])});
   return rows;
 }
 
@@ -76,6 +76,12 @@ Rows summary_rows(const TokensResult& result, const TokensSummary& summary) {
   rows.push_back({"file", format_bytes(static_cast<double>(summary.bytes_before)),
                   format_bytes(static_cast<double>(summary.bytes_after))});
   return rows;
+}
+
+std::string importance_text(const TokenModel& model) {
+  if (model.rows == 0) return "all tokens, their mean";
+  return model.rows == 1 ? "the first special token"
+                         : fmt::format("the first {} special tokens, their mean", model.rows);
 }
 
 void add_comparison(Report& report, const TokensSummary& summary) {
@@ -138,6 +144,7 @@ json tokens_plan_json(const TokensPlan& plan) {
           {"width", plan.model.width},
           {"heads", plan.model.heads},
           {"tail", token_tail_name(plan.model.tail)},
+          {"importance", importance_text(plan.model)},
           {"aside", plan.model.aside},
           {"macs", plan.cost.dense},
           {"reachable", {plan.range.least, plan.range.most}}};
@@ -155,11 +162,12 @@ std::string tokens_plan_table(const TokensPlan& plan) {
   return format_table({"block", "tokens", "MACs behind it", "may remove"}, rows) +
          fmt::format(
              "\n{} tokens, {} of them special, {} channels, {} heads; behind the blocks {}\n"
+             "importance of a token: the attention of {}\n"
              "{:.4f} to {:.4f} of the dense {} multiply-accumulates can be reached\n",
              plan.model.tokens, plan.model.specials, plan.model.width, plan.model.heads,
              plan.model.tail == TokenTail::Mean ? "the mean over the tokens is taken"
                                                 : "special tokens are read",
-             plan.range.least, plan.range.most, mega(plan.cost.dense));
+             importance_text(plan.model), plan.range.least, plan.range.most, mega(plan.cost.dense));
 }
 
 json tokens_json(const TokensResult& result, const TokensSummary& summary) {
@@ -169,7 +177,7 @@ json tokens_json(const TokensResult& result, const TokensSummary& summary) {
                       {"tokens_in", tokens_in(result, l)},
                       {"prune", result.schedule.prune[l]},
                       {"merge", result.tokens[l]},
-                      {"operator", step_name(result.steps[l].kind)},
+                      {"operator", step_name(result.steps[l])},
                       {"weight_bits", nullptr},
                       {"activation_bits", nullptr},
                       {"sqnr_db", nullptr},
@@ -187,15 +195,18 @@ json tokens_json(const TokensResult& result, const TokensSummary& summary) {
           {"macs_ratio", ratio(result)},
           {"tokens", result.model.tokens},
           {"special_tokens", result.model.specials},
+          {"importance", importance_text(result.model)},
           {"layers", layers},
           {"before", score_json(summary.before)},
           {"after", score_json(summary.after)},
           {"latency_ms", {{"before", or_null(summary.ms_before)}, {"after", or_null(summary.ms_after)}}},
           {"compared", compared},
           {"epochs", history_json(result.history)},
+          {"fine_tuning", history_json(result.fine_tuning)},
           {"complete", result.complete},
           {"file_bytes", {{"before", summary.bytes_before}, {"after", summary.bytes_after}}},
-          {"notes", result.notes}};
+          {"notes", result.notes},
+          {"warnings", result.warnings}};
 }
 
 std::string tokens_table(const TokensResult& result) {
@@ -240,6 +251,7 @@ Report tokens_report(const TokensResult& result, const TokensSummary& summary) {
   kept.series = {std::move(pruned), std::move(merged)};
   report.add(std::move(kept));
   add_comparison(report, summary);
+  if (!result.fine_tuning.empty()) add_history(report, result.fine_tuning);
   if (!result.history.empty()) {
     const auto curve = [&](const char* name, const char* key, double factor) {
       return epoch_curve(name, result.history, factor, [key](const EpochRecord& record) {
@@ -257,6 +269,8 @@ Report tokens_report(const TokensResult& result, const TokensSummary& summary) {
     report.add(Text{"Grey patches were dropped; patches of one colour are one token."});
     for (const Picture& picture : summary.pictures) report.add(picture);
   }
+  if (!result.complete) report.add(Text{"A time budget ended the run before its end."});
+  for (const std::string& text : result.warnings) report.add(Text{text});
   for (const std::string& note : result.notes) report.add(Text{note});
   return report;
 }

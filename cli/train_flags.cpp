@@ -141,4 +141,11 @@ std::string default_checkpoints(const std::string& output) {
   return output + ".checkpoints";
 }
 
+void remove_checkpoints(const std::filesystem::path& folder) {
+  std::error_code ignored;
+  for (const char* name : {"last", "previous", "next", "best"})
+    std::filesystem::remove(folder / (std::string(name) + ".safetensors"), ignored);
+  if (std::filesystem::is_empty(folder, ignored) && !ignored) std::filesystem::remove(folder, ignored);
+}
+
 }  // namespace lithe::cli

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <filesystem>
 #include <string>
 
 #include "cli/verb.h"
@@ -27,5 +28,8 @@ TrainOptions training_options(const RecipeFlags& flags, const Invocation& call, 
 
 /// Where checkpoints lie if --checkpoints does not say: "OUTPUT.checkpoints".
 std::string default_checkpoints(const std::string& output);
+
+/// Removes the checkpoints of a training from `folder`, and the folder if nothing else is in it.
+void remove_checkpoints(const std::filesystem::path& folder);
 
 }  // namespace lithe::cli

@@ -117,8 +117,12 @@ SoftTokens reduce_tokens_soft(const at::Tensor& x, const at::Tensor& attention, 
   const at::Tensor full_mask = mask.expand({batch, tokens}),
                    full_size = size.detach().expand({batch, tokens});
   // What is masked goes to the end, whatever rounding makes of its importance.
-  const at::Tensor importance =
-      mean_importance(attention.detach(), reduction.rows).masked_fill(full_mask.detach() < 0.5, -1);
+  at::Tensor importance = mean_importance(attention.detach(), reduction.rows);
+  if (reduction.rows >= tokens) {  // of all queries that are still there
+    const at::Tensor weight = full_mask.detach().to(attention.scalar_type()).unsqueeze(1);  // [b, 1, n]
+    importance = weight.matmul(attention.detach().mean(1)).squeeze(1) / weight.sum(-1);
+  }
+  importance = importance.masked_fill(full_mask.detach() < 0.5, -1);
   const at::Tensor order = sorted_tokens(importance, reduction.specials, tokens);
   SoftTokens out{
       gather_tokens(x, order), gather_tokens(full_size, order), gather_tokens(full_mask, order), {}, {}};

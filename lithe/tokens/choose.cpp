@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "lithe/base/error.h"
@@ -45,6 +46,11 @@ TokenLimits token_limits(const TokenModel& model, bool class_rows, bool first_bl
           .least = model.specials + 2};
 }
 
+TokenLimits tome_limits(const TokenModel& model, bool class_rows) {
+  const std::size_t blocks = model.blocks.size();
+  return {.first = 0, .end = class_rows ? blocks - 1 : blocks, .least = model.specials + 1};
+}
+
 TokenSchedule split_counts(const std::vector<std::int64_t>& after, std::int64_t tokens, TokenKind kind) {
   TokenSchedule schedule{{}, after};
   std::int64_t before = tokens;
@@ -64,13 +70,30 @@ TokenRange reachable(const TokenCost& cost, const TokenLimits& limits, TokenKind
           static_cast<double>(cost.total(dense_schedule(cost.behind.size(), cost.tokens))) / dense};
 }
 
-void check_reachable(double share, const TokenRange& range) {
+namespace {
+
+TokenRange range_of(const TokenCost& cost, const std::vector<TokenStep>& least) {
+  const auto dense = static_cast<double>(cost.dense);
+  return {static_cast<double>(cost.total(least)) / dense,
+          static_cast<double>(cost.total(dense_schedule(cost.behind.size(), cost.tokens))) / dense};
+}
+
+}  // namespace
+
+TokenRange tome_range(const TokenCost& cost, const TokenLimits& limits) {
+  return range_of(cost, tome_steps(cost, limits, static_cast<double>(cost.tokens) / 2));
+}
+
+TokenRange evit_range(const TokenCost& cost, const TokenLimits& limits) {
+  return range_of(cost, evit_steps_of_share(cost, limits, 0));
+}
+
+void check_reachable(double share, const TokenRange& range, const std::string& advice) {
   if (share < range.least)
     fail(
         "{:.4g} of the multiply-accumulates cannot be reached: with all counts at the least {:.4f} of them "
-        "remain, with "
-        "all tokens {:.4f}; ask for a share between these",
-        share, range.least, range.most);
+        "remain, with all tokens {:.4f}; ask for a share between these{}",
+        share, range.least, range.most, advice);
 }
 
 TokenSchedule fixed_schedule(const TokenCost& cost, const TokenLimits& limits, std::int64_t budget,
@@ -178,7 +201,8 @@ std::vector<TokenStep> evit_steps(const TokenCost& cost, const TokenLimits& limi
 }
 
 TokenSchedule repair_schedule(const TokenSchedule& given, const TokenCost& cost, const TokenLimits& limits,
-                              std::int64_t budget, const std::vector<double>& harm) {
+                              std::int64_t budget, const std::vector<double>& harm,
+                              const std::vector<std::int64_t>& most) {
   TokenSchedule schedule = effective(given, cost.tokens);
   for (std::size_t l = 0; l < schedule.blocks(); ++l) {
     if (l < limits.first) schedule.prune[l] = schedule.merge[l] = cost.tokens;
@@ -208,29 +232,67 @@ TokenSchedule repair_schedule(const TokenSchedule& given, const TokenCost& cost,
     return next;
   };
   const std::int64_t bound = cost.tokens * static_cast<std::int64_t>(schedule.blocks()) + 1;
+  std::vector<std::int64_t> moved(schedule.blocks(), 0);
+  const auto full = [&](std::size_t l) { return !most.empty() && moved[l] >= most[l]; };
   for (std::int64_t turn = 0; turn < bound && cost.total(schedule) > budget; ++turn) {
     bool any = false;
     for (const std::size_t l : blocks) {
       if (cost.total(schedule) <= budget) break;
+      if (full(l)) continue;
       if (const auto next = changed(l, -1); next && cost.total(*next) < cost.total(schedule)) {
         schedule = *next;
         any = true;
+        ++moved[l];
         if (!harm.empty()) break;  // the least harmful one again
       }
     }
     if (!any) break;
   }
   std::reverse(blocks.begin(), blocks.end());
+  std::fill(moved.begin(), moved.end(), 0);
   for (bool any = true; any;) {
     any = false;
-    for (const std::size_t l : blocks)
+    for (const std::size_t l : blocks) {
+      if (full(l)) continue;
       if (const auto next = changed(l, 1);
           next && cost.total(*next) <= budget && cost.total(*next) > cost.total(schedule)) {
         schedule = *next;
         any = true;
+        ++moved[l];
+        if (!harm.empty() && !most.empty()) break;  // the most harmful one again
       }
+    }
   }
   return schedule;
+}
+
+TokenSchedule fit_schedule(const TokenSchedule& given, const TokenCost& cost, const TokenLimits& limits,
+                           std::int64_t budget, const ScheduleLoss& loss) {
+  constexpr double kNear = 0.995;
+  constexpr int kMostRounds = 12;
+  const std::vector<std::int64_t> none(given.blocks(), 0);
+  TokenSchedule schedule = repair_schedule(given, cost, limits, budget, {}, none);  // within the limits
+  std::vector<double> harm;
+  for (int round = 0; round < kMostRounds; ++round) {
+    const std::int64_t total = cost.total(schedule);
+    if (total <= budget && static_cast<double>(total) >= kNear * static_cast<double>(budget)) break;
+    const double before = loss(schedule);
+    harm.assign(schedule.blocks(), std::numeric_limits<double>::infinity());
+    std::vector<std::int64_t> most(schedule.blocks(), 0);
+    for (std::size_t l = limits.first; l < limits.end; ++l) {
+      most[l] = std::max<std::int64_t>(1, (schedule.merge[l] - cost.specials) / 8);
+      TokenSchedule less = schedule;
+      less.merge[l] = std::max(limits.least, less.merge[l] - most[l]);
+      less.prune[l] = std::max(less.merge[l], less.prune[l] - most[l]);
+      less = effective(less, cost.tokens);
+      if (const auto saved = static_cast<double>(total - cost.total(less)); saved > 0)
+        harm[l] = (loss(less) - before) / saved;
+    }
+    const TokenSchedule next = repair_schedule(schedule, cost, limits, budget, harm, most);
+    if (next == schedule) break;
+    schedule = next;
+  }
+  return repair_schedule(schedule, cost, limits, budget, harm);
 }
 
 }  // namespace lithe

@@ -146,7 +146,7 @@ class Rewriter {
     const std::string name = block.residual + ".reduced";
     std::string x;
     const Sizes square{tokens, tokens};
-    Attributes common{{"specials", model_.specials}, {"rows", model_.specials == 0 ? tokens : model_.rows()}};
+    Attributes common{{"specials", model_.specials}, {"rows", model_.rows == 0 ? tokens : model_.rows}};
     const std::size_t outputs = options_.trace ? 3 : 2;
     if (step.kind == TokenStep::Kind::Evit) {
       common["kept"] = step.kept;
@@ -223,7 +223,14 @@ class Rewriter {
     graph_.values.clear();
     graph_.sort();
     graph_.remove_dead();
-    infer_shapes(graph_);
+    try {
+      infer_shapes(graph_);
+    } catch (const Error& error) {
+      fail(
+          "with fewer tokens the model's sizes do not fit together, because a table of its {} tokens is "
+          "used: {}",
+          model_.tokens, error.what());
+    }
     graph_.validate();
   }
 

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <optional>
 #include <set>
-#include <unordered_set>
 
 #include "lithe/base/error.h"
 #include "lithe/engine/executor.h"
@@ -50,13 +49,21 @@ class Finder {
     std::vector<std::pair<int, std::string>> refused;
     for (std::size_t i = 0; i < sized_.nodes.size(); ++i) {
       const Node& node = sized_.nodes[i];
-      if (!node.is("Softmax") || !flow_.is_data(static_cast<int>(i))) continue;
+      if (!node.is("Softmax")) continue;
+      if (flow_.is_conditioned(static_cast<int>(i)) && sizes(node.input(0)).size() >= 3)
+        model_.aside.push_back(
+            fmt::format("{}: is of another input than '{}'", describe(node), flow_.main_input));
+      if (!flow_.is_data(static_cast<int>(i))) continue;
       try {
         if (auto block = block_at(node)) model_.blocks.push_back(std::move(*block));
       } catch (const Refusal& refusal) {
         refused.emplace_back(static_cast<int>(i), fmt::format("{}: {}", describe(node), refusal.reason));
       }
     }
+    for (const Node& node : sized_.nodes)
+      if (node.domain == "lithe" &&
+          (node.op_type.starts_with("Token") || node.op_type == "TomeMerge" || node.op_type == "EvitReduce"))
+        fail("{}: the model is thinned out already; give the one that it was made from", describe(node));
     if (model_.blocks.empty()) {
       if (refused.empty())
         fail(
@@ -64,20 +71,27 @@ class Finder {
             "no "
             "tokens to thin out",
             sized_.name);
-      fail("{}", refused.front().second);
+      refuse(refused.front().second);
     }
     check_alike();
     for (const auto& [node, text] : refused) {
-      if (on_the_way(node)) fail("{}", text);
+      if (on_the_way(node)) refuse(text);
       model_.aside.push_back(text);
     }
     find_specials();
     read_tail();
-    check_outputs();
+    find_grid();
     return std::move(model_);
   }
 
  private:
+  [[noreturn]] void refuse(const std::string& text) const {
+    for (const Node& node : sized_.nodes)
+      if (node.is("QuantizeLinear") || node.is("DynamicQuantizeLinear"))
+        fail("{}: the model is quantised; thin it out first, and quantise what comes out", describe(node));
+    fail("{}", text);
+  }
+
   Sizes sizes(const std::string& value) const {
     if (const TensorData* constant = sized_.constant(value)) return constant->shape();
     const ValueInfo* info = sized_.info(value);
@@ -128,13 +142,19 @@ class Finder {
     if (axis != -1 && axis != rank - 1) return std::nullopt;
     AttentionBlock block{.logits = softmax.input(0), .probabilities = softmax.output(0)};
     const auto [mix, weights] = reader(softmax.output(0));
-    if (!mix || !mix->is("MatMul") || mix->input(0) != weights || !data(mix->input(1))) return std::nullopt;
+    if (!mix || !mix->is("MatMul") || mix->input(0) != weights || !data(mix->input(1)))
+      throw Refusal{fmt::format("{} reads it, where the product (MatMul) with values was expected",
+                                mix ? describe(*mix) : "no single node")};
     block.context = mix->output(0);
     block.name =
         common_name(sized_, {flow_.index.producer(block.context), flow_.index.producer(softmax.output(0))},
                     softmax.name.empty() ? softmax.output(0) : softmax.name);
     const Node* product = scores_of(softmax.input(0));
-    if (!product) return std::nullopt;
+    if (!product)
+      throw Refusal{fmt::format(
+          "its scores are not seen to be a product (MatMul) of queries and keys: {} "
+          "makes them",
+          producer(softmax.input(0)) ? describe(*producer(softmax.input(0))) : "an input of the model")};
     block.queries = product->input(0);
     block.keys = product->input(1);
     if (!known(softmax.input(0)) || (rank != 3 && rank != 4))
@@ -165,7 +185,7 @@ class Finder {
         const Sizes added = sizes(other);
         const bool wide =
             next.empty() || std::any_of(added.begin(), added.end(), [](auto size) { return size != 1; });
-        if (wide && leads_to_scores(node->input(0)))
+        if (wide && (leads_to_scores(node->input(0)) || leads_to_scores(node->input(1))))
           throw Refusal{
               node->is("Add") || node->is("Sub")
                   ? "something is added to its scores: relative position bias or a mask, whose rows and "
@@ -189,17 +209,17 @@ class Finder {
     return nullptr;
   }
 
-  bool leads_to_scores(std::string value) const {
-    for (int steps = 0; steps < 16; ++steps) {
-      const Node* node = producer(value);
-      if (!node) return false;
-      if (node->is("MatMul")) return data(node->input(0)) && data(node->input(1));
-      if (!passes_through(*node) && !node->is("Mul") && !node->is("Div") && !node->is("Add") &&
-          !node->is("Reshape"))
-        return false;
-      value = node->input(0);
-    }
-    return false;
+  /// Whether a product of two computed matrices stands behind the value, with nothing but sums, scales and
+  /// masks between.
+  bool leads_to_scores(const std::string& value, int steps = 12) const {
+    const Node* node = steps > 0 ? producer(value) : nullptr;
+    if (!node) return false;
+    if (node->is("MatMul")) return data(node->input(0)) && data(node->input(1));
+    if (!passes_through(*node) && !node->is("Mul") && !node->is("Div") && !node->is("Add") &&
+        !node->is("Sub") && !node->is("Where") && !node->is("Reshape"))
+      return false;
+    return std::any_of(node->inputs.begin(), node->inputs.end(),
+                       [&](const std::string& input) { return leads_to_scores(input, steps - 1); });
   }
 
   /// From the context through the projection to the sum that it joins.
@@ -351,165 +371,49 @@ class Finder {
            sized_.name, count - model_.specials, model_.specials);
   }
 
-  /// What reads the tokens behind the last block. Values go on as tokens through what works token by token.
-  void read_tail() {
-    struct Tokens {
-      std::string value;
-      std::int64_t from;  // the first token that it holds
-    };
-    std::vector<Tokens> open{{model_.blocks.back().residual, 0}};
-    std::set<std::string> seen;
-    bool specials = false;
-    while (!open.empty()) {
-      const Tokens tokens = open.back();
-      open.pop_back();
-      if (!seen.insert(tokens.value).second) continue;
-      if (flow_.index.is_output(tokens.value)) refuse_output(tokens.value);
-      for (const Node* node : consumers(tokens.value)) {
-        if (node->is("Gather") && reads_specials(*node, tokens.from)) {
-          specials = true;
-        } else if (node->is("Slice") && node->input(0) == tokens.value) {
-          if (const auto range = token_range(*node)) {
-            if (range->second <= model_.specials - tokens.from) {
-              specials = true;
-            } else {
-              if (range->first > model_.specials || range->second < model_.tokens - tokens.from)
-                fail(
-                    "{}: reads some of the tokens behind the last block, by their places; that cannot be "
-                    "kept",
-                    describe(*node));
-              open.push_back({node->output(0), tokens.from + range->first});
-            }
-          } else {
-            open.push_back({node->output(0), tokens.from});
-          }
-        } else if (is_token_mean(*node, tokens.value)) {
-          if (!model_.mean.empty() && model_.mean != node->output(0))
-            fail("{}: is a second mean over the tokens", describe(*node));
-          model_.mean = node->output(0);
-          model_.mean_from = tokens.from;
-          model_.tail = TokenTail::Mean;
-        } else if (stays_tokens(*node, tokens.value)) {
-          open.push_back({node->output(0), tokens.from});
-        } else {
-          fail(
-              "{}: reads the tokens behind the last block in a way that is not known; class tokens and means "
-              "over the "
-              "tokens are",
-              describe(*node));
+  /// The last of the sums that go on from the last block's attention.
+  std::string last_sum() const {
+    std::string sum = model_.blocks.back().residual;
+    for (bool any = true; any;) {
+      any = false;
+      std::vector<std::string> same{sum};
+      for (std::size_t i = 0; i < same.size() && !any; ++i)
+        for (const Node* node : consumers(same[i])) {
+          if (passes_through(*node)) same.push_back(node->output(0));
+          if (!node->is("Add") || !data(node->input(0)) || !data(node->input(1))) continue;
+          if (!ancestors({node->input(node->input(0) == same[i] ? 1 : 0)}).contains(sum)) continue;
+          sum = node->output(0);
+          any = true;
+          break;
         }
-      }
     }
-    if (!specials && model_.mean.empty())
-      fail("the model '{}' reads no token behind its last block", sized_.name);
+    return sum;
   }
 
-  [[noreturn]] void refuse_output(const std::string& value) const {
-    fail(
-        "the output '{}' shows all tokens, of which some will be gone; take it off the model's outputs, or "
-        "export the "
-        "model with its classifier alone",
-        value);
-  }
-
-  bool reads_specials(const Node& node, std::int64_t from) const {
-    const Sizes shape = sizes(node.input(0));
-    const std::int64_t axis = node.attr("axis", std::int64_t{0});
-    const TensorData* indices = sized_.constant(node.input(1));
-    if ((axis != 1 && axis != 1 - static_cast<std::int64_t>(shape.size())) || !indices) return false;
-    for (const std::int64_t index : indices->to_ints())
-      if (index < 0 || index + from >= model_.specials)
-        fail("{}: reads token {} behind the last block, which is no special one", describe(node), index);
-    return true;
-  }
-
-  /// The tokens that a Slice along axis 1 takes; nothing if it slices another axis.
-  std::optional<std::pair<std::int64_t, std::int64_t>> token_range(const Node& node) const {
-    const auto list = [&](std::size_t i) {
-      const TensorData* data = sized_.constant(node.input(i));
-      return data ? data->to_ints() : Sizes{};
-    };
-    const Sizes starts = list(1), ends = list(2), steps = list(4);
-    Sizes axes = list(3);
-    if (axes.empty())
-      for (std::size_t i = 0; i < starts.size(); ++i) axes.push_back(static_cast<std::int64_t>(i));
-    const Sizes shape = sizes(node.input(0));
-    for (std::size_t i = 0; i < axes.size() && i < starts.size() && i < ends.size(); ++i) {
-      const std::int64_t axis = axes[i] < 0 ? axes[i] + static_cast<std::int64_t>(shape.size()) : axes[i];
-      if (axis != 1) continue;
-      if (starts[i] == 0 && ends[i] >= shape[1]) return std::nullopt;
-      if (starts[i] < 0 || ends[i] < 0 || (i < steps.size() && steps[i] != 1))
-        fail("{}: reads tokens behind the last block from their end, or by steps; that cannot be kept",
-             describe(node));
-      return std::pair{starts[i], std::min(ends[i], shape[1])};
+  void read_tail() {
+    FollowedTokens followed =
+        follow_tokens(sized_, model_.blocks, model_.tokens, model_.specials, last_sum());
+    model_.places = std::move(followed.places);
+    if (!followed.mean.empty()) {
+      model_.tail = TokenTail::Mean;
+      model_.mean = followed.mean;
+      model_.mean_from = followed.mean_from;
     }
-    if (starts.empty() || ends.empty())
-      fail("{}: reads tokens behind the last block by computed places", describe(node));
-    return std::nullopt;
+    if (!followed.places_read.empty())
+      model_.rows = *followed.places_read.rbegin() + 1;
+    else
+      model_.rows = model_.specials == 1 ? 1 : 0;
   }
 
-  Sizes mean_axes(const Node& node) const {
-    Sizes axes = node.attr("axes", Sizes{});
-    if (const TensorData* given = sized_.constant(node.input(1))) axes = given->to_ints();
-    const auto rank = static_cast<std::int64_t>(sizes(node.input(0)).size());
-    for (std::int64_t& axis : axes) axis += axis < 0 ? rank : 0;
-    return axes;
-  }
-
-  bool is_token_mean(const Node& node, const std::string& value) const {
-    return node.is("ReduceMean") && node.input(0) == value && mean_axes(node) == Sizes{1};
-  }
-
-  /// Whether the result has a row for each token that depends on that token alone.
-  bool stays_tokens(const Node& node, const std::string& value) const {
-    static const std::unordered_set<std::string_view> pointwise{"Add",
-                                                                "Sub",
-                                                                "Mul",
-                                                                "Div",
-                                                                "Pow",
-                                                                "Sqrt",
-                                                                "Reciprocal",
-                                                                "Erf",
-                                                                "Sigmoid",
-                                                                "Tanh",
-                                                                "Relu",
-                                                                "Gelu",
-                                                                "Exp",
-                                                                "Neg",
-                                                                "Cast",
-                                                                "Identity",
-                                                                "Dropout",
-                                                                "HardSigmoid",
-                                                                "LeakyRelu",
-                                                                "Elu",
-                                                                "Clip",
-                                                                "Softplus",
-                                                                "Abs",
-                                                                "Min",
-                                                                "Max",
-                                                                "QuantizeLinear",
-                                                                "DequantizeLinear",
-                                                                "LayerNormalization",
-                                                                "RMSNormalization",
-                                                                "SimplifiedLayerNormalization"};
-    const Sizes in = sizes(value), out = sizes(node.output(0));
-    if (in.size() != out.size() || in.size() != 3 || in[1] != out[1]) return false;
-    if (node.is("MatMul"))
-      return node.input(0) == value && !data(node.input(1)) && sizes(node.input(1)).size() == 2;
-    if (node.is("ReduceMean")) return mean_axes(node) == Sizes{2};
-    if (node.is("Split")) return false;
-    return pointwise.contains(node.op_type);
-  }
-
-  /// Outputs that show attention or the tokens inside.
-  void check_outputs() const {
-    for (const ValueInfo& output : sized_.outputs) {
-      const auto above = ancestors({output.name});
-      if (!above.contains(model_.blocks[0].entry)) continue;
-      const Sizes shape = sizes(output.name);
-      for (std::size_t i = 1; i < shape.size() && shape.size() > 2; ++i)
-        if (shape[i] == model_.tokens || shape[i] == model_.tokens - model_.specials)
-          refuse_output(output.name);
+  /// Of the last convolution in front of the blocks that has a position for each patch.
+  void find_grid() {
+    const auto above = ancestors({model_.blocks[0].entry});
+    for (const Node& node : sized_.nodes) {
+      if (!node.is("Conv") || !above.contains(node.output(0))) continue;
+      const Sizes shape = sizes(node.output(0));
+      if (shape.size() != 4 || shape[2] * shape[3] != model_.tokens - model_.specials) continue;
+      model_.grid_rows = shape[2];
+      model_.grid_columns = shape[3];
     }
   }
 

@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "lithe/graph/graph.h"
+#include "lithe/graph/shape_inference.h"
+#include "lithe/tokens/follow_tokens.h"
 
 namespace lithe {
 
@@ -33,10 +35,18 @@ struct TokenModel {
   std::string mean;                // the output of the ReduceMean of TokenTail::Mean
   std::int64_t mean_from = 0;      // the first token of it
   std::vector<std::string> aside;  // attention that is left alone, one line each with the reason
-  /// Rows of the attention that importance is read from: those of the special tokens (at most two: registers
-  /// are none), or all where there are none.
-  std::int64_t rows() const { return specials == 0 ? tokens : specials == 2 ? 2 : 1; }
+  /// Queries of the attention that importance is read from: so many in front, as many as special tokens are
+  /// read behind the last block (1 for a class token, 2 with DeiT's second one); 0: all of them, where none
+  /// is read and a mean over several tokens takes their place. A single special token that nobody reads
+  /// counts as a class token: MAE's classifiers average patches, and their authors go by it.
+  std::int64_t rows = 1;
+  std::int64_t grid_rows = 0, grid_columns = 0;           // how patches lie in the picture; 0: not known
+  std::map<std::string, TokenPlace, std::less<>> places;  // values behind the first step that hold tokens
 };
+
+/// Gives inputs whose height and width are free the sizes of `shapes`; a free batch stays free. Throws
+/// Error(Input) naming an input that is not there or whose rank or fixed sizes differ.
+void fix_input_sizes(Graph& graph, const InputShapes& shapes);
 
 /// The graph as `find_attention` wants it: constants in one place, Attention operators (opset 23) written
 /// out. Throws Error(Input) naming an Attention node that is not plain self-attention.
@@ -48,7 +58,8 @@ Graph prepare_tokens(const Graph& model);
 /// walk goes to the sum that attention joins. How many tokens in front are special (class token, distillation
 /// token, registers) is found by running the stem on two images. Throws Error(Input) naming the node and the
 /// reason if there is no attention, or if a block is not of this kind: windows, relative position bias,
-/// masks, post-norm, parallel branches, tokens of several sizes, an output that shows all tokens.
+/// masks, post-norm, parallel branches, tokens of several sizes, an output that shows all tokens, and
+/// whatever else works across tokens (see `follow_tokens`).
 TokenModel find_attention(const Graph& prepared);
 
 }  // namespace lithe

@@ -38,11 +38,6 @@ std::optional<Sizes> sizes_of(const Graph& graph, const std::string& value) {
   return sizes;
 }
 
-bool holds(const Sizes& sizes, std::size_t from, std::int64_t wanted) {
-  return std::find(sizes.begin() + static_cast<std::ptrdiff_t>(std::min(from, sizes.size())), sizes.end(),
-                   wanted) != sizes.end();
-}
-
 }  // namespace
 
 void free_token_count(Graph& graph, const TokenModel& model, const std::vector<std::int64_t>& tokens,
@@ -53,17 +48,15 @@ void free_token_count(Graph& graph, const TokenModel& model, const std::vector<s
   const std::vector<int> segments = token_segments(graph, model, sums, class_rows);
   for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
     Node& node = graph.nodes[i];
-    if (segments[i] < 0 || (!node.is("Reshape") && !node.is("Expand"))) continue;
+    if (segments[i] < 0 || !node.is("Reshape")) continue;
     const auto from = sizes_of(two, node.input(0)), to = sizes_of(two, node.output(0)),
                other = sizes_of(three, node.input(0)), more = sizes_of(three, node.output(0));
     if (!from || !to || !other || !more)
       fail("{}: its sizes are not known, so that fewer tokens cannot be passed", describe(node));
-    const std::int64_t count = tokens[static_cast<std::size_t>(segments[i])];
-    if (node.is("Expand")) {
-      if (holds(*to, 1, model.tokens) && *to != *from && graph.is_constant(node.input(1)))
-        fail("{}: expands to a fixed number of tokens, which cannot be changed", describe(node));
-      continue;
-    }
+    // The Reshape keeps its constants where its tokens do not stand in them.
+    const auto place = model.places.find(node.output(0));
+    const std::int64_t held = model.tokens - (place == model.places.end() ? 0 : place->second.from);
+    const std::int64_t count = tokens[static_cast<std::size_t>(segments[i])] - (model.tokens - held);
     if (!graph.is_constant(node.input(1)) && from->empty()) continue;
     Sizes shape;
     std::size_t copied = 0;
@@ -72,10 +65,10 @@ void free_token_count(Graph& graph, const TokenModel& model, const std::vector<s
       shape.push_back(0);
       ++copied;
     }
-    // Whether the axis of tokens is among the others, by itself or with that of the batch.
-    bool moved = holds(*from, copied, model.tokens);
-    for (std::size_t d = copied; d < from->size(); ++d)
-      moved = moved || ((*from)[d] != (*other)[d] && (*from)[d] % model.tokens == 0);
+    const auto holds_tokens = [&](std::size_t d) {
+      return place != model.places.end() && std::any_of(place->second.axes.begin(), place->second.axes.end(),
+                                                        [d](const TokenAxis& one) { return one.axis == d; });
+    };
     bool open = false;
     for (std::size_t d = copied; d < to->size(); ++d)
       if ((*to)[d] != (*more)[d]) {
@@ -87,9 +80,9 @@ void free_token_count(Graph& graph, const TokenModel& model, const std::vector<s
       } else {
         shape.push_back((*to)[d]);
       }
-    for (std::size_t d = copied; d < to->size() && moved; ++d) {
-      if (shape[d] != model.tokens) continue;
-      shape[d] = open ? count : -1;
+    for (std::size_t d = copied; d < to->size(); ++d) {
+      if (shape[d] == -1 || !holds_tokens(d)) continue;
+      shape[d] = open ? (*to)[d] / held * count : -1;
       open = true;
     }
     const auto rank = static_cast<std::int64_t>(shape.size());

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 
 #include "lithe/base/error.h"
@@ -77,6 +78,30 @@ std::vector<Node> written_out(Graph& graph, const Node& node) {
 }
 
 }  // namespace
+
+void fix_input_sizes(Graph& graph, const InputShapes& shapes) {
+  for (const auto& [name, sizes] : shapes)
+    if (std::none_of(graph.inputs.begin(), graph.inputs.end(),
+                     [&name = name](const ValueInfo& input) { return input.name == name; }))
+      fail("the model '{}' has no input '{}', for which a shape is given", graph.name, name);
+  if (shapes.empty()) return;
+  for (const auto& [name, sizes] : concrete_input_shapes(graph, shapes)) {
+    if (!shapes.contains(name)) continue;
+    for (ValueInfo& input : graph.inputs) {
+      if (input.name != name) continue;
+      if (!input.shape) input.shape = DimVector(sizes.size());
+      if (input.shape->size() != sizes.size())
+        fail("input '{}' has {} axes, but {} sizes are given for it", name, input.shape->size(),
+             sizes.size());
+      for (std::size_t i = 0; i < sizes.size(); ++i) {
+        Dim& dim = (*input.shape)[i];
+        if (dim.known() && dim.value != sizes[i])
+          fail("input '{}' has {} on axis {}, but {} is given for it", name, dim.value, i, sizes[i]);
+        if (i > 0) dim = Dim{.value = sizes[i]};
+      }
+    }
+  }
+}
 
 Graph prepare_tokens(const Graph& model) {
   Graph graph = model;

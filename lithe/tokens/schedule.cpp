@@ -7,6 +7,7 @@
 
 #include "lithe/base/error.h"
 #include "lithe/base/file.h"
+#include "lithe/base/json.h"
 
 namespace lithe {
 namespace {
@@ -14,29 +15,42 @@ namespace {
 using nlohmann::json;
 namespace fs = std::filesystem;
 
-constexpr const char *kPrune = "prune_kept_num", *kMerge = "merge_kept_num";
+constexpr const char *kPrune = "prune_kept_num", *kMerge = "merge_kept_num", *kMethod = "method";
 constexpr std::int64_t kLargestCount = std::int64_t{1} << 31;
 constexpr std::uint64_t kLargestFile = 64 << 20;
+constexpr std::size_t kMostBlocks = 10000, kMostNamed = 10;
 
-json parsed(const std::string& text, const std::string& origin) {
-  json value = json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (value.is_discarded()) fail("{}: is not valid JSON", origin);
-  return value;
+std::string shortened(const std::string& text) {
+  constexpr std::size_t kLongest = 40;
+  return text.size() <= kLongest ? text : text.substr(0, kLongest) + "...";
 }
 
 std::vector<std::int64_t> counts_of(const json& object, const char* key, const std::string& origin) {
-  if (!object.contains(key)) fail("{}: has no '{}'", origin, key);
-  json list = object.at(key);
-  if (list.is_string()) list = parsed(list.get<std::string>(), fmt::format("{}: '{}'", origin, key));
+  const json& given = object.at(key);
+  const json parsed = given.is_string() ? parse_json(given.get_ref<const std::string&>(),
+                                                     fmt::format("{}: '{}'", origin, key))
+                                        : json();
+  const json& list = given.is_string() ? parsed : given;
   if (!list.is_array()) fail("{}: '{}' must be a list of whole numbers", origin, key);
+  if (list.size() > kMostBlocks)
+    fail("{}: '{}' holds {} numbers; no model is as deep", origin, key, list.size());
   std::vector<std::int64_t> counts;
   for (const json& one : list) {
     const std::int64_t count = one.is_number_integer() ? one.get<std::int64_t>() : -1;
     if (count < 0 || count > kLargestCount)
-      fail("{}: '{}' holds {}, which is no number of tokens", origin, key, one.dump());
+      fail("{}: '{}' holds {}, which is no number of tokens", origin, key, shortened(one.dump()));
     counts.push_back(count);
   }
   return counts;
+}
+
+TokenOperators operators_of(const json& entry, const std::string& origin) {
+  if (!entry.contains(kMethod)) return TokenOperators::Reduce;
+  const json& method = entry.at(kMethod);
+  if (method == "tome") return TokenOperators::Tome;
+  if (method == "evit") return TokenOperators::Evit;
+  fail("{}: '{}' is {}; leave it out, or give \"tome\" or \"evit\"", origin, kMethod,
+       shortened(method.dump()));
 }
 
 bool is_entry(const json& value) {
@@ -58,25 +72,30 @@ TokenSchedule effective(const TokenSchedule& schedule, std::int64_t tokens) {
   return result;
 }
 
-bool check_schedule(const TokenSchedule& schedule, std::size_t blocks, std::int64_t tokens,
-                    std::int64_t specials) {
+std::optional<std::size_t> check_schedule(const TokenSchedule& schedule, std::size_t blocks,
+                                          std::int64_t tokens, std::int64_t specials) {
   for (const auto* list : {&schedule.prune, &schedule.merge})
     if (list->size() != blocks)
       fail("the schedule has counts for {} blocks, but the model has {} blocks with attention", list->size(),
            blocks);
-  bool grows = false;
   for (std::size_t l = 0; l < blocks; ++l)
     for (const auto* list : {&schedule.prune, &schedule.merge}) {
       const std::int64_t count = (*list)[l];
+      if (count == kEveryToken) continue;
       if (count > tokens)
         fail("the schedule keeps {} tokens in block {}, but the model has {}; is it of another model?", count,
              l + 1, tokens);
       if (count <= specials)
         fail("the schedule keeps {} tokens in block {}; at least {} must stay: {} special ones and one more",
              count, l + 1, specials + 1, specials);
-      grows = grows || (l > 0 && count > (*list)[l - 1]);
     }
-  return grows;
+  const TokenSchedule real = effective(schedule, tokens);
+  const auto differs = [](std::int64_t given, std::int64_t left) {
+    return given != kEveryToken && given != left;
+  };
+  for (std::size_t l = 0; l < blocks; ++l)
+    if (differs(schedule.prune[l], real.prune[l]) || differs(schedule.merge[l], real.merge[l])) return l;
+  return std::nullopt;
 }
 
 TokenSchedule read_schedule(const std::string& spec) {
@@ -85,7 +104,7 @@ TokenSchedule read_schedule(const std::string& spec) {
     path = spec.substr(0, hash);
     wanted = spec.substr(hash + 1);
   }
-  const json file = parsed(read_text_file(path, kLargestFile), path);
+  const json file = parse_json(read_text_file(path, kLargestFile), path);
   std::vector<std::pair<std::string, const json*>> entries;
   if (is_entry(file)) entries.emplace_back("", &file);
   if (file.is_object())
@@ -102,19 +121,24 @@ TokenSchedule read_schedule(const std::string& spec) {
                          ? entries.begin()
                          : std::find_if(entries.begin(), entries.end(),
                                         [&](const auto& entry) { return entry.first == wanted; });
-  if (found == entries.end())
-    fail("{}: {}; there are {}", path,
+  if (found == entries.end()) {
+    std::vector<std::string> some;
+    for (const std::string& name : names)
+      if (some.size() < kMostNamed) some.push_back(shortened(name));
+    fail("{}: {}; there are {}{}", path,
          wanted.empty() ? fmt::format("holds several schedules, name one as {}#NAME", path)
-                        : fmt::format("has no schedule '{}'", wanted),
-         fmt::join(names, ", "));
-  const std::string origin = found->first.empty() ? path : path + "#" + found->first;
+                        : fmt::format("has no schedule '{}'", shortened(wanted)),
+         fmt::join(some, ", "),
+         names.size() > kMostNamed ? fmt::format(" and {} more", names.size() - kMostNamed) : "");
+  }
+  const std::string origin = found->first.empty() ? path : path + "#" + shortened(found->first);
   TokenSchedule schedule;
   const json& entry = *found->second;
-  schedule.merge = counts_of(entry, entry.contains(kMerge) ? kMerge : kPrune, origin);
-  schedule.prune = counts_of(entry, entry.contains(kPrune) ? kPrune : kMerge, origin);
-  if (!entry.contains(kPrune)) {  // merging alone: nothing is pruned before
-    for (std::size_t l = schedule.prune.size(); l-- > 1;) schedule.prune[l] = schedule.merge[l - 1];
-  }
+  if (entry.contains(kPrune)) schedule.prune = counts_of(entry, kPrune, origin);
+  if (entry.contains(kMerge)) schedule.merge = counts_of(entry, kMerge, origin);
+  if (!entry.contains(kPrune)) schedule.prune.assign(schedule.merge.size(), kEveryToken);
+  if (!entry.contains(kMerge)) schedule.merge.assign(schedule.prune.size(), kEveryToken);
+  schedule.operators = operators_of(entry, origin);
   if (schedule.prune.size() != schedule.merge.size())
     fail("{}: '{}' has {} numbers, '{}' {}", origin, kPrune, schedule.prune.size(), kMerge,
          schedule.merge.size());
@@ -122,10 +146,12 @@ TokenSchedule read_schedule(const std::string& spec) {
   return schedule;
 }
 
-void write_schedule(const fs::path& path, const std::string& model, const std::string& target,
-                    const TokenSchedule& schedule) {
-  const json entry{{kPrune, json(schedule.prune).dump()}, {kMerge, json(schedule.merge).dump()}};
-  write_file(path, json{{model, {{target, entry}}}}.dump(2) + "\n");
+std::string schedule_text(const std::string& model, const std::string& target,
+                          const TokenSchedule& schedule) {
+  json entry{{kPrune, json(schedule.prune).dump()}, {kMerge, json(schedule.merge).dump()}};
+  if (schedule.operators != TokenOperators::Reduce)
+    entry[kMethod] = schedule.operators == TokenOperators::Tome ? "tome" : "evit";
+  return json{{model, {{target, entry}}}}.dump(2) + "\n";
 }
 
 }  // namespace lithe

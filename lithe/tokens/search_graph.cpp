@@ -122,7 +122,7 @@ class Inserter {
               .inputs = {block.residual, attention_, sizes_, mask_, learnt.prune_theta, learnt.merge_theta},
               .outputs = {name},
               .attributes = {{"specials", model_.specials},
-                             {"rows", model_.rows()},
+                             {"rows", model_.rows == 0 ? model_.tokens : model_.rows},
                              {"granularity", options_.granularity},
                              {"scaled", weighted ? 0.0f : 1.0f},
                              {"weighted", weighted ? 1.0f : 0.0f}}};

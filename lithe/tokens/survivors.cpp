@@ -35,20 +35,32 @@ std::vector<at::Tensor> trace_tokens(const Graph& prepared, const TokenModel& mo
   return fates;
 }
 
-at::Tensor draw_survivors(const at::Tensor& picture, const at::Tensor& fate, std::int64_t specials) {
-  const std::int64_t patches = fate.numel() - specials, height = picture.size(1), width = picture.size(2);
+std::optional<PatchGrid> patch_grid(const TokenModel& model, std::int64_t height, std::int64_t width) {
+  if (model.grid_rows > 0) return PatchGrid{model.grid_rows, model.grid_columns};
+  const std::int64_t patches = model.tokens - model.specials;
   const auto side = static_cast<std::int64_t>(
       std::llround(std::sqrt(static_cast<double>(height * width) / static_cast<double>(patches))));
   if (side < 1 || height % side != 0 || width % side != 0 || (height / side) * (width / side) != patches)
-    fail("{} patches do not fill a picture of {} x {} pixels", patches, height, width);
-  const std::int64_t columns = width / side;
+    return std::nullopt;
+  return PatchGrid{height / side, width / side};
+}
+
+at::Tensor draw_survivors(const at::Tensor& picture, const at::Tensor& fate, std::int64_t specials,
+                          const PatchGrid& grid) {
+  const std::int64_t patches = fate.numel() - specials, height = picture.size(1), width = picture.size(2);
+  if (grid.rows * grid.columns != patches)
+    fail("{} patches do not lie in {} rows and {} columns", patches, grid.rows, grid.columns);
+  if (grid.rows > height || grid.columns > width)
+    fail("{} x {} patches are more than the {} x {} pixels of the picture", grid.rows, grid.columns, height,
+         width);
   const at::Tensor group = fate.slice(0, specials).contiguous();
   const auto* groups = group.data_ptr<std::int64_t>();
   const at::Tensor source = picture.to(at::kDouble);
   at::Tensor drawn = source.clone();
   const auto patch = [&](const at::Tensor& of, std::int64_t i) {
-    return of.slice(1, i / columns * side, (i / columns + 1) * side)
-        .slice(2, i % columns * side, (i % columns + 1) * side);
+    const std::int64_t row = i / grid.columns, column = i % grid.columns;
+    return of.slice(1, row * height / grid.rows, (row + 1) * height / grid.rows)
+        .slice(2, column * width / grid.columns, (column + 1) * width / grid.columns);
   };
   constexpr double kLeft = 0.2,
                    kGrey = 128;  // of the pixel, and what covers it: seen on dark and bright pictures

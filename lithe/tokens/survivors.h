@@ -3,6 +3,7 @@
 
 #include <ATen/ATen.h>
 
+#include <optional>
 #include <vector>
 
 #include "lithe/tokens/compress.h"
@@ -16,9 +17,19 @@ std::vector<at::Tensor> trace_tokens(const Graph& prepared, const TokenModel& mo
                                      const std::vector<TokenStep>& steps, const at::Tensor& images,
                                      const CompressOptions& options = {});
 
+/// How patches lie in a picture.
+struct PatchGrid {
+  std::int64_t rows = 0, columns = 0;
+};
+
+/// The grid of the model's patches: that of its stem's convolution, else square patches of a picture of this
+/// size, if they fill it; nothing if neither is known.
+std::optional<PatchGrid> patch_grid(const TokenModel& model, std::int64_t height, std::int64_t width);
+
 /// The picture [3 or 1, h, w] (0..255) with dropped patches greyed, and the patches of each merged group in
-/// the mean colour of the group. `fate` int64 [tokens] as above; patches are square, in rows. Throws
-/// Error(Input) if the patches do not fill the picture.
-at::Tensor draw_survivors(const at::Tensor& picture, const at::Tensor& fate, std::int64_t specials);
+/// the mean colour of the group. `fate` int64 [tokens] as above. Patches that overlap are drawn where their
+/// middles are. Throws Error(Input) if the grid does not hold the patches, or is finer than the picture.
+at::Tensor draw_survivors(const at::Tensor& picture, const at::Tensor& fate, std::int64_t specials,
+                          const PatchGrid& grid);
 
 }  // namespace lithe

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 
+#include "lithe/base/clock.h"
 #include "lithe/base/error.h"
 #include "lithe/data/loader.h"
 
@@ -16,6 +18,7 @@ std::int64_t budget_of(const TokensPlan& plan, const TokensOptions& options) {
 TrainOptions search_training(const TokensOptions& options, std::int64_t samples) {
   TrainOptions train = options.train;
   train.batch = std::min(train.batch, samples);
+  if (train.epochs <= 0) train.epochs = search_epochs(samples, train.batch);
   if (train.learning_rate <= 0) {
     constexpr double kTravel = 15;  // of a logit, whose steps are at most the learning rate
     const double steps =
@@ -26,41 +29,23 @@ TrainOptions search_training(const TokensOptions& options, std::int64_t samples)
   return train;
 }
 
-/// What each block's tokens are worth: the growth of the loss for a multiply-accumulate less, measured by
-/// taking a few.
-std::vector<double> harm_of(const TokensPlan& plan, const TokenSchedule& schedule, const DatasetPtr& data,
-                            const TokensOptions& options, Progress& progress) {
-  const at::NoGradGuard no_grad;
+/// The loss of the model with a schedule, on some of the data.
+ScheduleLoss measured_loss(const TokensPlan& plan, const DatasetPtr& data, const TokensOptions& options) {
   DatasetPtr samples = seeded_subset(data, options.repair_samples, options.seed);
   if (!samples->labelled())
     samples =
         labelled_by(plan.prepared, samples, options.train.batch, options.train.threads, options.train.device);
-  const auto loss = [&](const TokenSchedule& one) {
+  return [&plan, &options, samples](const TokenSchedule& schedule) {
+    const at::NoGradGuard no_grad;
     const Compressed compressed =
-        compress_tokens(plan.prepared, plan.model, reduce_steps(one, plan.model.tokens),
+        compress_tokens(plan.prepared, plan.model, reduce_steps(schedule, plan.model.tokens),
                         {.sizes = options.sizes, .class_rows = options.class_rows});
     Executor executor(compressed.graph, {.device = options.train.device});
-    return evaluate(executor, samples, {.batch = options.train.batch, .threads = options.train.threads})
-        .loss.value_or(0);
+    const auto loss =
+        evaluate(executor, samples, {.batch = options.train.batch, .threads = options.train.threads}).loss;
+    if (!loss) fail_system("the loss of the model '{}' could not be measured", plan.prepared.name);
+    return *loss;
   };
-  const std::size_t blocks = schedule.blocks();
-  progress.start("harm of blocks", static_cast<std::int64_t>(plan.limits.end - plan.limits.first) + 1);
-  const double before = loss(schedule);
-  progress.advance();
-  const auto cost = static_cast<double>(plan.cost.total(schedule));
-  std::vector<double> harm(blocks, 0);
-  for (std::size_t l = plan.limits.first; l < plan.limits.end; ++l) {
-    TokenSchedule less = schedule;
-    const std::int64_t few = std::max<std::int64_t>(1, (schedule.merge[l] - plan.model.specials) / 8);
-    less.merge[l] = std::max(plan.limits.least, less.merge[l] - few);
-    less.prune[l] = std::max(less.merge[l], less.prune[l] - few);
-    less = effective(less, plan.model.tokens);
-    const double saved = cost - static_cast<double>(plan.cost.total(less));
-    harm[l] = saved > 0 ? (loss(less) - before) / saved : std::numeric_limits<double>::infinity();
-    progress.advance();
-  }
-  progress.finish();
-  return harm;
 }
 
 TokenSchedule schedule_of(const std::vector<TokenStep>& steps, std::int64_t tokens) {
@@ -72,8 +57,37 @@ TokenSchedule schedule_of(const std::vector<TokenStep>& steps, std::int64_t toke
                                                                   : after);
     schedule.merge.push_back(after);
     tokens = after;
+    if (step.kind == TokenStep::Kind::Tome) schedule.operators = TokenOperators::Tome;
+    if (step.kind == TokenStep::Kind::Evit) schedule.operators = TokenOperators::Evit;
   }
   return schedule;
+}
+
+/// The steps that a schedule of a file asks for.
+std::vector<TokenStep> steps_of_schedule(const TokensPlan& plan, const TokensOptions& options) {
+  TokenSchedule schedule = effective(*options.schedule, plan.model.tokens);
+  const std::size_t blocks = schedule.blocks();
+  if (options.class_rows)
+    schedule.prune.back() = schedule.merge.back() =
+        blocks > 1 ? schedule.merge[blocks - 2] : plan.model.tokens;
+  if (schedule.operators == TokenOperators::Reduce) return reduce_steps(schedule, plan.model.tokens);
+  std::vector<TokenStep> steps(blocks);
+  std::int64_t tokens = plan.model.tokens;
+  for (std::size_t l = 0; l < blocks; ++l) {
+    const std::int64_t left = schedule.merge[l], gone = tokens - left;
+    const bool tome = schedule.operators == TokenOperators::Tome;
+    if (tome && gone > (tokens - plan.model.specials) / 2)
+      fail("the schedule merges {} of {} tokens in block {}; ToMe merges pairs, at most half of them", gone,
+           tokens, l + 1);
+    if (!tome && gone > 0 && left - 1 <= plan.model.specials)
+      fail(
+          "the schedule keeps {} tokens in block {}; EViT needs the special ones, one more and the fused one",
+          left, l + 1);
+    if (gone > 0 && tome) steps[l] = {.kind = TokenStep::Kind::Tome, .removed = gone};
+    if (gone > 0 && !tome) steps[l] = {.kind = TokenStep::Kind::Evit, .kept = left - 1};
+    tokens = left;
+  }
+  return steps;
 }
 
 TokenSchedule learn(const TokensPlan& plan, const DatasetPtr& data, const TokensOptions& options,
@@ -86,14 +100,14 @@ TokenSchedule learn(const TokensPlan& plan, const DatasetPtr& data, const Tokens
   LearntRates rates = learn_rates(plan.prepared, plan.model, search, data, learning,
                                   search_training(options, data->size()), progress);
   result.history = std::move(rates.history);
-  result.notes = std::move(rates.notes);
+  result.notes.insert(result.notes.end(), rates.notes.begin(), rates.notes.end());
   result.complete = rates.complete;
   result.learnt = rates.schedule;
   return rates.schedule;
 }
 
 void fine_tune(const TokensPlan& plan, const DatasetPtr& data, const TokensOptions& options,
-               Progress& progress, TokensResult& result) {
+               double seconds_left, Progress& progress, TokensResult& result) {
   TrainOptions train = options.fine_tune;
   train.epochs = options.fine_tune_epochs;
   train.batch = std::min(train.batch, data->size());
@@ -101,7 +115,14 @@ void fine_tune(const TokensPlan& plan, const DatasetPtr& data, const TokensOptio
   train.threads = options.train.threads;
   train.device = options.train.device;
   train.preprocess = options.train.preprocess;
-  train.on_epoch = options.train.on_epoch;
+  train.on_note = [&](const std::string& text) {
+    result.notes.push_back(text);
+    if (options.train.on_note) options.train.on_note(text);
+  };
+  train.time_budget = seconds_left;
+  if (!options.train.checkpoints.empty()) train.checkpoints = options.train.checkpoints / "fine_tune";
+  std::error_code missing;  // where an interrupted run did not come so far, there is nothing to go on from
+  train.resume = options.train.resume && std::filesystem::exists(train.checkpoints, missing);
   DatasetPtr samples = data;
   if (!data->labelled()) {
     samples = labelled_by(plan.prepared, data, train.batch, train.threads, train.device);
@@ -111,6 +132,8 @@ void fine_tune(const TokensPlan& plan, const DatasetPtr& data, const TokensOptio
   }
   TrainResult trained = lithe::train(result.graph, samples, train, progress);
   result.graph = std::move(trained.last);
+  result.fine_tuning = std::move(trained.history);
+  result.complete = result.complete && trained.complete;
 }
 
 }  // namespace
@@ -131,25 +154,64 @@ const char* token_method_name(TokenMethod method) {
   return "fixed";
 }
 
+std::int64_t search_epochs(std::int64_t samples, std::int64_t batch) {
+  constexpr std::int64_t kSteps = 180, kMost = 100;
+  const std::int64_t steps = std::max<std::int64_t>(1, samples / std::max<std::int64_t>(1, batch));
+  return std::min((kSteps + steps - 1) / steps, kMost);
+}
+
 TokensPlan plan_tokens(const Graph& model, const TokensOptions& options) {
   TokensPlan plan{.prepared = prepare_tokens(model)};
   plan.model = find_attention(plan.prepared);
   if (options.class_rows && plan.model.tail != TokenTail::Specials)
     fail(
         "only models that read special tokens alone can do without the other rows of the last block; this "
-        "one takes the "
-        "mean over its tokens");
+        "one takes the mean over its tokens");
+  if (options.importance == TokenImportance::Mean) plan.model.rows = 0;
+  if (options.importance == TokenImportance::Class) {
+    if (plan.model.specials == 0)
+      fail(
+          "the model '{}' has no special token whose attention could say what is important; leave it to the "
+          "mean over the queries",
+          plan.prepared.name);
+    plan.model.rows = std::max<std::int64_t>(1, plan.model.rows);
+  }
   plan.cost = token_cost(plan.prepared, plan.model, options.class_rows);
   plan.limits = token_limits(plan.model, options.class_rows, options.first_block);
-  plan.range = reachable(plan.cost, plan.limits, options.kind);
+  if (options.method == TokenMethod::Tome && !options.schedule)
+    plan.range = tome_range(plan.cost, tome_limits(plan.model, options.class_rows));
+  else if (options.method == TokenMethod::Evit && !options.schedule)
+    plan.range = evit_range(plan.cost, plan.limits);
+  else
+    plan.range = reachable(plan.cost, plan.limits, options.kind);
   return plan;
+}
+
+void check_tokens(const TokensPlan& plan, const TokensOptions& options) {
+  if (options.schedule) {
+    check_schedule(*options.schedule, plan.model.blocks.size(), plan.model.tokens, plan.model.specials);
+    steps_of_schedule(plan, options);
+    return;
+  }
+  if (!(options.share > 0 && options.share <= 1))
+    fail("the share of multiply-accumulates must be above 0 and at most 1, not {}", options.share);
+  std::string advice;
+  const bool ours = options.method != TokenMethod::Tome && options.method != TokenMethod::Evit;
+  if (ours && !options.first_block) {
+    const TokenRange wider =
+        reachable(plan.cost, token_limits(plan.model, options.class_rows, true), options.kind);
+    if (options.share >= wider.least)
+      advice =
+          fmt::format(", or let the first block remove tokens too (--first-block: from {:.4f})", wider.least);
+  }
+  check_reachable(options.share, plan.range, advice);
 }
 
 std::vector<TokenStep> steps_of(TokenMethod method, const TokensPlan& plan, const TokensOptions& options) {
   const std::int64_t budget = budget_of(plan, options);
   switch (method) {
     case TokenMethod::Tome:
-      return tome_steps(plan.cost, plan.limits, budget);
+      return tome_steps(plan.cost, tome_limits(plan.model, options.class_rows), budget);
     case TokenMethod::Evit:
       return evit_steps(plan.cost, plan.limits, budget);
     case TokenMethod::Random:
@@ -165,34 +227,47 @@ std::vector<TokenStep> steps_of(TokenMethod method, const TokensPlan& plan, cons
 
 TokensResult reduce_model_tokens(const Graph& model, const DatasetPtr& data, const TokensOptions& options,
                                  Progress& progress) {
+  return reduce_model_tokens(plan_tokens(model, options), data, options, progress);
+}
+
+TokensResult reduce_model_tokens(const TokensPlan& plan, const DatasetPtr& data, const TokensOptions& options,
+                                 Progress& progress) {
+  const Clock::time_point start = Clock::now();
   TokensResult result;
-  const TokensPlan plan = plan_tokens(model, options);
+  check_tokens(plan, options);
   result.model = plan.model;
   result.cost = plan.cost;
   result.macs_before = plan.cost.dense;
   const std::int64_t budget = budget_of(plan, options);
   if (options.schedule) {
-    if (check_schedule(*options.schedule, plan.model.blocks.size(), plan.model.tokens, plan.model.specials))
-      result.notes.emplace_back(
-          "counts of the schedule grow from a block to the next; running minima are taken");
-    TokenSchedule schedule = effective(*options.schedule, plan.model.tokens);
-    if (options.class_rows)
-      schedule.prune.back() = schedule.merge.back() =
-          schedule.blocks() > 1 ? schedule.merge[schedule.blocks() - 2] : plan.model.tokens;
-    result.steps = reduce_steps(schedule, plan.model.tokens);
+    if (const auto block = check_schedule(*options.schedule, plan.model.blocks.size(), plan.model.tokens,
+                                          plan.model.specials))
+      result.warnings.push_back(fmt::format(
+          "the schedule asks for more tokens in block {} than come to it; running minima are taken",
+          *block + 1));
+    result.steps = steps_of_schedule(plan, options);
   } else {
-    if (!(options.share > 0 && options.share <= 1))
-      fail("the share of multiply-accumulates must be above 0 and at most 1, not {}", options.share);
-    check_reachable(options.share, plan.range);
+    if (options.share > plan.range.most)
+      result.notes.push_back(
+          fmt::format("with all tokens {:.4f} of the multiply-accumulates remain; nothing is removed for {}",
+                      plan.range.most, options.share));
     if (options.method == TokenMethod::DiffRate) {
       if (!data) fail("token counts are learnt from images; give some hundred to some thousand");
       TokenSchedule schedule = learn(plan, data, options, progress, result);
-      const std::int64_t reached = plan.cost.total(schedule);
-      std::vector<double> harm;
-      if (reached > budget || static_cast<double>(reached) < 0.995 * static_cast<double>(budget))
-        harm = harm_of(plan, schedule, data, options, progress);
-      schedule = repair_schedule(schedule, plan.cost, plan.limits, budget, harm);
+      const ScheduleLoss loss = measured_loss(plan, data, options);
+      const auto round = static_cast<std::int64_t>(plan.limits.end - plan.limits.first) + 1;
+      std::int64_t asked = 0;
+      schedule = fit_schedule(schedule, plan.cost, plan.limits, budget, [&](const TokenSchedule& one) {
+        if (asked++ % round == 0) progress.start("harm of blocks", round);
+        const double measured = loss(one);
+        progress.advance();
+        if (asked % round == 0) progress.finish();
+        return measured;
+      });
       result.steps = reduce_steps(schedule, plan.model.tokens);
+      if (!result.complete)
+        result.warnings.emplace_back(
+            "the time budget ended the search; the counts are half learnt and brought to the budget");
     } else {
       result.steps = steps_of(options.method, plan, options);
     }
@@ -211,9 +286,14 @@ TokensResult reduce_model_tokens(const Graph& model, const DatasetPtr& data, con
   result.schedule = schedule_of(result.steps, plan.model.tokens);
   result.macs = plan.cost.total(result.steps);
   for (const std::string& text : plan.model.aside) result.notes.push_back("left alone: " + text);
-  if (options.fine_tune_epochs > 0) {
+  if (options.fine_tune_epochs > 0 && result.complete) {
     if (!data) fail("fine-tuning needs images");
-    fine_tune(plan, data, options, progress, result);
+    double left = 0;
+    if (options.train.time_budget > 0)
+      left = std::max(1e-3, options.train.time_budget - seconds_since(start));
+    fine_tune(plan, data, options, left, progress, result);
+    if (!result.complete)
+      result.warnings.emplace_back("the time budget ended fine-tuning; --resume goes on with it");
   }
   return result;
 }

@@ -88,7 +88,15 @@ TEST_F(TokensTool, DryRunShowsTheBlocks) {
   EXPECT_EQ(result.at("tokens"), 26);
   EXPECT_EQ(result.at("special_tokens"), 1);
   EXPECT_FALSE(result.at("units")[0].at("reducible").get<bool>());
+  EXPECT_EQ(result.at("importance"), "the first special token");
   EXPECT_THAT(run_lithe("tokens " + model_ + " --dry-run").out, HasSubstr("can be reached"));
+}
+
+std::vector<std::string> operators_of(const Outcome& outcome) {
+  std::vector<std::string> names;
+  const auto result = outcome.result();
+  for (const auto& layer : result.at("layers")) names.push_back(layer.at("operator"));
+  return names;
 }
 
 TEST_F(TokensTool, EveryMethodAndSchedule) {
@@ -100,6 +108,166 @@ TEST_F(TokensTool, EveryMethodAndSchedule) {
     ASSERT_EQ(outcome.status, 0) << flags << outcome.err;
     EXPECT_LE(outcome.result().at("macs_ratio").get<double>(), 0.8) << flags;
   }
+}
+
+TEST_F(TokensTool, FlagsDoWhatTheySay) {
+  const auto run = [&](const std::string& flags) {
+    const Outcome outcome = run_lithe("tokens " + model_ + to_out_ + " --json " + flags);
+    EXPECT_EQ(outcome.status, 0) << flags << outcome.err;
+    return outcome;
+  };
+  using Names = std::vector<std::string>;
+  EXPECT_EQ(operators_of(run("--method fixed --flops 0.7 --kind prune")),
+            (Names{"", "TokenPrune", "TokenPrune", "TokenPrune"}));
+  const Outcome merged = run("--method fixed --flops 0.7 --kind merge --fall count");
+  EXPECT_EQ(operators_of(merged), (Names{"", "TokenReduce", "TokenReduce", "TokenReduce"}));
+  const auto counts = merged.result().at("merge").get<std::vector<int>>();
+  EXPECT_NEAR(counts[1] - counts[2], counts[2] - counts[3], 1);
+  EXPECT_EQ(operators_of(run("--method tome --flops 0.8")), Names(4, "TomeMerge"));
+  EXPECT_LT(run("--method fixed --flops 0.7 --first-block").result().at("merge")[0].get<int>(), 26);
+  const auto first_image = [&](const std::string& sizes) {
+    run("--method fixed --flops 0.6 --kind merge --sizes " + sizes);
+    return run_lithe("eval " + out_ + " --data " + kSheet + ",columns=96:98 --json")
+        .result()
+        .at("loss")
+        .get<double>();
+  };
+  const double faithful = first_image("faithful"), weighted = first_image("weighted");
+  EXPECT_NE(faithful, weighted);
+}
+
+TEST_F(TokensTool, SchedulesOfOtherMethodsAreReadBack) {
+  for (const std::string method : {"tome", "evit"}) {
+    const auto first = run_lithe("tokens " + model_ + to_out_ + " --json --flops 0.75 --method " + method);
+    ASSERT_EQ(first.status, 0) << first.err;
+    const std::string again = (folder_.path() / (method + ".onnx")).string();
+    const auto second = run_lithe("tokens " + model_ + " --threads 1 --json --schedule " + out_ +
+                                  ".schedule.json -o " + again);
+    ASSERT_EQ(second.status, 0) << second.err;
+    EXPECT_EQ(second.result().at("macs"), first.result().at("macs"));
+    EXPECT_EQ(operators_of(second), operators_of(first));
+  }
+}
+
+TEST_F(TokensTool, MergeOnlySchedulesPruneNothing) {
+  const std::string path = folder_.path() / "merge.json";
+  write_file(path, R"({"merge_kept_num": [20, 16, 12, 8]})");
+  ASSERT_EQ(run_lithe("tokens " + model_ + to_out_ + " --schedule " + path).status, 0);
+  const auto inspected = run_lithe("inspect " + out_ + " --json").result();
+  for (const auto& one : inspected.at("operators")) EXPECT_NE(one.at("op"), "TokenPrune");
+}
+
+TEST_F(TokensTool, PublishedFileByName) {
+  const std::string deep = folder_.path() / "deep.onnx", path = folder_.path() / "rates.json";
+  write_onnx(build_vit({.dim = 24, .heads = 3, .classes = 10}), deep);
+  write_file(path, R"({"ViT-S-DeiT": {"2.9": {
+    "prune_kept_num": "[197, 196, 190, 168, 150, 139, 129, 117, 99, 78, 58, 3]",
+    "merge_kept_num": "[197, 194, 176, 156, 141, 133, 121, 107, 88, 64, 56, 3]"}, "2.3": {
+    "prune_kept_num": "[197, 192, 168, 143, 121, 105, 92, 74, 62, 45, 33, 3]",
+    "merge_kept_num": "[197, 180, 156, 127, 109, 98, 80, 66, 52, 37, 31, 3]"}}})");
+  const Outcome outcome =
+      run_lithe("tokens " + deep + " --schedule " + path + "#ViT-S-DeiT/2.9 --json" + to_out_);
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_EQ(outcome.result().at("merge"),
+            (std::vector<int>{197, 194, 176, 156, 141, 133, 121, 107, 88, 64, 56, 3}));
+  expect_user_error(run_lithe("tokens " + deep + " --schedule " + path + to_out_), "ViT-S-DeiT/2.3");
+}
+
+TEST_F(TokensTool, FreeHeightAndWidth) {
+  Graph graph = read_onnx(model_);
+  for (const std::size_t axis : {2, 3})
+    (*graph.inputs[0].shape)[axis] = Dim{.symbol = "s" + std::to_string(axis)};
+  const std::string free = folder_.path() / "free.onnx";
+  write_onnx(graph, free);
+  expect_user_error(run_lithe("tokens " + free + " --dry-run"), "--shape input=");
+  const Outcome outcome =
+      run_lithe("tokens " + free + " --shape input=1,1,20,20 --method fixed --json" + to_out_);
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  const auto shape = run_lithe("inspect " + out_ + " --json").result().at("inputs")[0].at("shape");
+  EXPECT_EQ(shape[2], 20);
+  EXPECT_FALSE(shape[0].is_number());  // the batch stays free
+  expect_user_error(run_lithe("tokens " + free + " --shape image=1,1,20,20 --dry-run"), "image");
+}
+
+TEST_F(TokensTool, FineTunesAndCountsItsEpochs) {
+  const Outcome outcome =
+      run_lithe("tokens " + model_ + kData + to_out_ +
+                " --limit 64 --epochs 1 --granularity 5 --fine-tune 2 --fine-tune-lr 1e-3");
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, HasSubstr("epoch 1/1"));
+  EXPECT_THAT(outcome.out, HasSubstr("fine-tuning, epoch 2/2"));
+  const Outcome json =
+      run_lithe("tokens " + model_ + kData + to_out_ + " --limit 64 --epochs 1 --fine-tune 2 --json");
+  EXPECT_EQ(json.result().at("fine_tuning").size(), 2u);
+  EXPECT_EQ(json.result().at("epochs").size(), 1u);
+}
+
+// Nothing of the user's is written over or taken away.
+TEST_F(TokensTool, KeepsWhatIsNotItsOwn) {
+  const std::string fixed = "tokens " + model_ + " --method fixed";
+  const std::string before = read_text_file(model_);
+  expect_user_error(run_lithe(fixed + to_out_ + " --schedule-out " + model_), "over the model");
+  EXPECT_EQ(read_text_file(model_), before);
+  expect_user_error(run_lithe(fixed + to_out_ + " --schedule-out " + out_), "over the model");
+  expect_user_error(
+      run_lithe(fixed + to_out_ + " --schedule-out " + (folder_.path() / "." / "out.onnx").string()),
+      "over the model");
+  EXPECT_FALSE(fs::exists(out_));
+  const std::string own = out_ + ".schedule.json", text = R"({"merge_kept_num": [26, 20, 12, 8]})";
+  write_file(own, text);
+  expect_user_error(run_lithe("tokens " + model_ + to_out_ + " --schedule " + own), "--schedule-out");
+  EXPECT_EQ(read_text_file(own), text);
+  fs::remove(own);
+  expect_user_error(run_lithe(fixed + to_out_ + " --schedule-out /nowhere/s.json"), "/nowhere");
+  EXPECT_FALSE(fs::exists(out_));
+
+  const fs::path checkpoints = out_ + ".checkpoints";
+  fs::create_directories(checkpoints);
+  write_file(checkpoints / "notes.txt", "mine");
+  write_file(checkpoints / "last.safetensors", "an interrupted search");
+  ASSERT_EQ(run_lithe(fixed + to_out_).status, 0);
+  EXPECT_EQ(read_text_file(checkpoints / "last.safetensors"), "an interrupted search");
+  fs::remove(checkpoints / "last.safetensors");
+  ASSERT_EQ(run_lithe("tokens " + model_ + kData + to_out_ + " --limit 32 --epochs 1").status, 0);
+  EXPECT_EQ(read_text_file(checkpoints / "notes.txt"), "mine");
+  EXPECT_FALSE(fs::exists(checkpoints / "last.safetensors"));
+  fs::remove(checkpoints / "notes.txt");
+  ASSERT_EQ(run_lithe("tokens " + model_ + kData + to_out_ + " --limit 32 --epochs 1").status, 0);
+  EXPECT_FALSE(fs::exists(checkpoints));
+}
+
+TEST_F(TokensTool, FlagsWithoutEffectAreRefused) {
+  const auto refused = [&](const std::string& arguments, const std::string& text) {
+    expect_user_error(run_lithe("tokens " + model_ + to_out_ + " " + arguments), text);
+  };
+  for (const char* flag : {"--epochs 3", "--granularity 2", "--resume", "--fine-tune-lr 1e-3"})
+    refused(std::string("--method fixed ") + flag, "has no effect with --method fixed");
+  refused("--method fixed" + kData, "--data has no effect");
+  for (const char* flag : {"--kind prune", "--sizes consistent", "--importance mean"})
+    refused(std::string("--method tome ") + flag, "has no effect with --method tome");
+  const std::string path = folder_.path() / "schedule.json";
+  write_file(path, R"({"prune_kept_num": [26, 20, 10, 5], "merge_kept_num": [26, 20, 10, 5]})");
+  for (const char* flag : {"--fall count", "--first-block"})
+    refused("--schedule " + path + " " + flag, "has no effect with --schedule");
+  refused("--method evit --report r --pictures 2", "--pictures has no effect");
+}
+
+TEST_F(TokensTool, ComparesAtTheShareOfASchedule) {
+  const std::string path = folder_.path() / "schedule.json";
+  write_file(path, R"({"prune_kept_num": [26, 22, 20, 18], "merge_kept_num": [26, 21, 19, 17]})");
+  const Outcome outcome =
+      run_lithe("tokens " + model_ + kHeldOut + to_out_ + " --schedule " + path + " --compare 0.7 --json");
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  const auto result = outcome.result();
+  const double own = result.at("macs_ratio").get<double>();
+  double nearest = 0;
+  for (const auto& one : result.at("compared"))
+    if (one.at("method") == "constant fraction") {
+      const double ratio = one.at("macs_ratio").get<double>();
+      EXPECT_TRUE(ratio <= 0.7 ? ratio > 0.65 : ratio > own - 0.02) << ratio;
+      nearest = std::max(nearest, ratio);
+    }
+  EXPECT_NEAR(nearest, own, 0.02);
 }
 
 TEST_F(TokensTool, Mistakes) {
@@ -128,7 +296,10 @@ TEST_F(TokensTool, Mistakes) {
   write_file(path, R"({"prune_kept_num": [26, 20, 22, 5], "merge_kept_num": [26, 20, 22, 5]})");
   const Outcome grows = run_lithe("tokens " + model_ + " --schedule " + path + to_out_);
   EXPECT_EQ(grows.status, 0) << grows.err;
-  EXPECT_THAT(grows.out, HasSubstr("running minima"));
+  fs::remove(out_);
+  EXPECT_THAT(grows.err, HasSubstr("in block 3 than come to it; running minima"));
+  refused(schedule("{\"prune_kept_num\": " + std::string(100000, '[') + std::string(100000, ']') + "}"),
+          "nested deeper");
 }
 
 }  // namespace

@@ -57,8 +57,9 @@ TEST(TokenRate, PublishedNumbers) {
     const auto kept = static_cast<std::int64_t>(one.kept);
     for (const std::int64_t alive : {7, 6}) {
       const at::Tensor mask = token_mask(rate, kept, alive);
-      at::Tensor hard = at::ones({7});
-      if (kept < alive) hard.slice(0, kept, alive).zero_();
+      const at::Tensor hard = kept == 7    ? at::ones({7})
+                              : alive == 7 ? floats({1, 1, 1, 1, 1, 0, 0})
+                                           : floats({1, 1, 1, 1, 1, 0, 1});
       expect_close(mask, hard, 2e-7);
       expect_close(torch::autograd::grad({(mask * w).sum()}, {theta}, {}, /*retain_graph=*/true)[0],
                    floats(one.loss_gradient), 2e-6);
@@ -80,6 +81,8 @@ TEST(TokenRate, WhereLearningStarts) {
   EXPECT_EQ(start(64, 4), 35);
   EXPECT_EQ(token_rate(floats({0, 0, 12}), 3, 1, 1).kept.item<double>(),
             3);  // never quite at the last candidate
+  EXPECT_EQ(token_rate(floats({0, 0, 12}), 6, 2, 1).kept.item<double>(), 4);
+  EXPECT_EQ(token_rate(floats({0, 0, 12}), 12, 4, 1).kept.item<double>(), 6);
   EXPECT_NE(test::message_of([] { token_rate(at::zeros({5}), 6, 1, 1); }).find("6 candidates"),
             std::string::npos);
 }
@@ -101,6 +104,12 @@ TEST(MaskedSoftmax, PublishedAttention) {
                    v = floats({1, 0, 0, 1, 2, 2}).reshape({1, 1, 3, 2});
   const at::Tensor z =
       q.matmul(k.transpose(-1, -2)) / std::sqrt(2.0) + floats({1, 3, 2}).log().reshape({1, 1, 1, 3});
+  const at::Tensor plain = masked_softmax(q.matmul(k.transpose(-1, -2)) / std::sqrt(2.0), at::ones({1, 3}));
+  expect_close(
+      plain[0][0],
+      floats({.370070f, .370070f, .259859f, .575975f, .140029f, .283995f, .629190f, .152967f, .217843f})
+          .reshape({3, 3}),
+      3e-6);
   const at::Tensor whole = masked_softmax(z, at::ones({1, 3}));
   expect_close(
       whole[0][0],
@@ -232,6 +241,45 @@ TEST(TokenReduce, FunctionKernelAndComposedAgree) {
       EXPECT_TRUE(at::equal(kernel[0], body[0]));
       EXPECT_TRUE(at::equal(kernel[1], body[1]));
     }
+}
+
+// Seven sorted tokens to three as published, by the kernel, the function of standard operators and in
+// training.
+TEST(TokenReduce, PublishedMergeInEveryForm) {
+  const Attributes attributes{
+      {"prune", std::int64_t{7}}, {"merge", std::int64_t{3}}, {"specials", std::int64_t{1}},
+      {"rows", std::int64_t{1}},  {"scaled", 1.0f},           {"weighted", 0.0f},
+      {"least", -3.4e38f}};
+  const at::Tensor x = floats({1, 1, 2.275f, 3.75f, 2.5f, 1.5f}).reshape({3, 2}),
+                   sizes = floats({1, 6.655732f, 1.8f});
+  for (const bool native : {true, false}) {
+    const auto out = run_node(kTokenReduce, {golden_tokens(), falling_attention(), golden_sizes()},
+                              attributes, native, 17);
+    expect_close(out[0][0], x);
+    expect_close(out[1][0], sizes);
+  }
+  const ReducedTokens composed = reduce_tokens_composed(golden_tokens(), falling_attention(), golden_sizes(),
+                                                        {.prune = 7, .merge = 3}, 1);
+  expect_close(composed.x[0], x);
+  expect_close(composed.size[0], sizes);
+}
+
+// The mean over the queries counts those that are still there.
+TEST(ReduceTokensSoft, MaskedQueriesDoNotVote) {
+  at::Tensor attention = at::zeros({1, 1, 4, 4});
+  attention[0][0][0] = floats({0, .5f, .3f, .2f});
+  attention[0][0][1] = floats({0, .5f, .3f, .2f});
+  attention[0][0][2] = floats({0, .5f, .3f, .2f});
+  attention[0][0][3] = floats({9, 0, 0, 0});  // of a token that is out
+  at::Tensor keep_all = at::zeros({4}), keep_two = at::zeros({4});
+  keep_all[0] = 60;
+  keep_two[2] = 60;
+  const at::Tensor x = at::arange(8, at::kFloat).reshape({1, 4, 2});
+  const SoftTokens out =
+      reduce_tokens_soft(x, attention, at::ones({1, 4}), floats({1, 1, 1, 0}).reshape({1, 4}), keep_two,
+                         keep_all, {.specials = 0, .rows = 4});
+  expect_close(out.x[0][0], x[0][1]);
+  expect_close(out.mask[0], floats({1, 1, 0, 0}));
 }
 
 TEST(TokenReduce, GradientsReachTheTokens) {

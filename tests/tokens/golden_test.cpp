@@ -88,6 +88,31 @@ TEST(PublishedNetwork, WhereTokensWent) {
   EXPECT_EQ(groups(1), (std::vector<std::vector<std::int64_t>>{{0}, {3}, {5, 10, 12, 14}, {4}}));
 }
 
+// Orders and targets of merging of the first image, block by block.
+TEST(PublishedNetwork, OrdersAndTargets) {
+  const at::NoGradGuard no_grad;
+  const Graph graph = prepare_tokens(toy_vit());
+  const TokenModel model = find_attention(graph);
+  Compressed compressed =
+      compress_tokens(graph, model, reduce_steps({{17, 12, 6}, {17, 9, 4}}, 17), {.trace = true});
+  std::vector<std::string> wanted{compressed.assignments[1], compressed.assignments[2]};
+  Executor executor(compressed.graph);
+  const Feeds out = executor.run({{"input", toy_images()}}, wanted);
+  // The authors sort in the first block too, where nothing is removed: places of the second one are of that
+  // order.
+  const std::vector<std::int64_t> first{0, 14, 15, 12, 8, 7, 6, 5, 10, 3, 11, 2, 9, 16, 13, 4, 1},
+      second{0, 15, 9, 13, 14, 10, 11, 1, 16, 6, 12, 5}, third{0, 1, 8, 3, 4, 6};
+  std::vector<std::int64_t> behind_second(17, -1), behind_third(9, -1);
+  for (std::size_t i = 0; i < second.size(); ++i)
+    behind_second[static_cast<std::size_t>(first[static_cast<std::size_t>(second[i])])] =
+        i < 9 ? static_cast<std::int64_t>(i) : std::vector<std::int64_t>{5, 6, 6}[i - 9];
+  for (std::size_t i = 0; i < third.size(); ++i)
+    behind_third[static_cast<std::size_t>(third[i])] =
+        i < 4 ? static_cast<std::int64_t>(i) : std::vector<std::int64_t>{1, 3}[i - 4];
+  EXPECT_TRUE(at::equal(out.at(wanted[0])[0], at::tensor(behind_second, at::kLong))) << out.at(wanted[0])[0];
+  EXPECT_TRUE(at::equal(out.at(wanted[1])[0], at::tensor(behind_third, at::kLong))) << out.at(wanted[1])[0];
+}
+
 TEST(PublishedNetwork, FinalSizes) {
   const at::NoGradGuard no_grad;
   const Graph graph = prepare_tokens(toy_vit());

@@ -77,7 +77,17 @@ TEST(SearchGraph, PublishedGradients) {
   expect_close(macs[3] * dense, {3.9089, 5.8846, 8.7784, 12.9504, 18.841, 26.9243}, 2e-3);
   EXPECT_NEAR(macs[3][14].item<double>() * dense, -125.8351, 2e-2);
   EXPECT_NEAR(macs[3][15].item<double>() * dense, -106.9081, 2e-2);
-  for (const at::Tensor& one : macs) EXPECT_NEAR(one.sum().item<double>() * dense, 0, 2e-3);
+  // coefficient * share * (count - expected count), for every candidate of every rate.
+  const std::vector<double> expected{10.791187, 8.036556, 6.208813, 4.495408}, factor{1088, 1088, 512, 512};
+  for (std::size_t i = 0; i < 4; ++i) {
+    const at::Tensor counts = 16 - at::arange(16, at::kDouble),
+                     shares = at::softmax(thetas[i].detach().to(at::kDouble), 0);
+    EXPECT_NEAR((counts * shares).sum().item<double>(), expected[i], 2e-6);
+    const at::Tensor wanted = factor[i] * shares * (counts - expected[i]);
+    EXPECT_LT((macs[i].to(at::kDouble) * dense - wanted).abs().max().item<double>(), 2e-2) << i;
+    EXPECT_NEAR(macs[i].sum().item<double>() * dense, 0, 2e-3);
+  }
+  for (std::size_t i = 0; i < 2; ++i) EXPECT_NEAR(ce[i].sum().item<double>(), 0, 1e-7);
   EXPECT_NEAR(out.at(search.macs).item<double>(), cost.network({17, 10, 6}) / dense, 1e-6);
 }
 
@@ -135,6 +145,90 @@ TEST(LearnRates, MeetsTheBudgetWithAndWithoutLabels) {
   }
 }
 
+// The search itself, not what brings its counts to the budget, comes there, and by its multiplier.
+TEST(LearnRates, TheSearchMovesTheCounts) {
+  at::set_num_threads(1);
+  const TokensOptions options{.share = 0.7};
+  const TokensPlan plan = plan_tokens(
+      build_vit({.image_size = 16, .patch = 4, .dim = 16, .depth = 3, .heads = 2, .classes = 4}), options);
+  const SearchGraph search = insert_search(plan.prepared, plan.model, plan.cost, plan.limits);
+  const auto generator = at::make_generator<at::CPUGeneratorImpl>(2);
+  const DatasetPtr data = tensor_dataset({{"", at::randn({16, 3, 16, 16}, generator)}},
+                                         at::randint(4, {16}, generator, at::kLong));
+  TrainOptions train = options.train;
+  train.epochs = 60;
+  train.batch = 8;
+  train.threads = 1;
+  train.learning_rate = 0.1;
+  Progress silent;
+  const auto reached = [&](const RateLearning& learning) {
+    const LearntRates rates = learn_rates(plan.prepared, plan.model, search, data, learning, train, silent);
+    return rates.history.back().extra.at("macs");
+  };
+  EXPECT_NEAR(reached({.share = 0.7}), 0.7, 0.04);
+  EXPECT_NEAR(reached({.share = 0.95}), 0.95, 0.04);
+  // Without penalty and multiplier there are labels alone, which are noise.
+  const double free = reached({.share = 0.7, .penalty = 0, .multiplier_rate = 0});
+  EXPECT_GT(free, 0.78);
+  EXPECT_LT(free, 0.9);
+}
+
+TEST(LearnRates, DefaultEpochs) {
+  EXPECT_EQ(search_epochs(1000, 16), 3);
+  EXPECT_EQ(search_epochs(100000, 16), 1);
+  EXPECT_EQ(search_epochs(320, 16), 9);
+  EXPECT_EQ(search_epochs(1, 16), 100);
+}
+
+bool same_weights(const Graph& a, const Graph& b) {
+  for (const auto& [name, weight] : a.constants) {
+    const auto& other = b.constants.at(name);
+    if (!std::equal(weight.bytes().begin(), weight.bytes().end(), other.bytes().begin())) return false;
+  }
+  return true;
+}
+
+TEST(FineTune, LearnsAllWeightsAndResumes) {
+  at::set_num_threads(1);
+  const Graph graph =
+      build_vit({.image_size = 16, .patch = 4, .dim = 16, .depth = 4, .heads = 2, .classes = 4});
+  const auto generator = at::make_generator<at::CPUGeneratorImpl>(2);
+  const at::Tensor images = at::randn({48, 3, 16, 16}, generator),
+                   labels = at::randint(4, {48}, generator, at::kLong);
+  const TemporaryFolder folder;
+  Progress silent;
+  for (const bool labelled : {true, false}) {
+    const DatasetPtr data = tensor_dataset({{"", images}}, labelled ? labels : at::Tensor());
+    TokensOptions options{.method = TokenMethod::Fixed, .share = 0.6, .fine_tune_epochs = 3};
+    options.train.threads = 1;
+    options.fine_tune.batch = 16;
+    options.fine_tune.learning_rate = 1e-2;
+    int epochs = 0;
+    options.fine_tune.on_epoch = [&](const EpochRecord& record) { epochs = static_cast<int>(record.epoch); };
+    const TokensResult whole = reduce_model_tokens(graph, data, options, silent);
+    EXPECT_TRUE(whole.complete);
+    EXPECT_EQ(epochs, 3);
+    EXPECT_TRUE(whole.history.empty());
+    ASSERT_EQ(whole.fine_tuning.size(), 3u);
+    EXPECT_LT(whole.fine_tuning.back().loss, whole.fine_tuning.front().loss);
+    TokensOptions none = options;
+    none.fine_tune_epochs = 0;
+    EXPECT_FALSE(same_weights(whole.graph, reduce_model_tokens(graph, data, none, silent).graph));
+
+    options.train.checkpoints = folder.path() / (labelled ? "labelled" : "unlabelled");
+    options.train.time_budget = 1e-9;
+    const TokensResult cut = reduce_model_tokens(graph, data, options, silent);
+    EXPECT_FALSE(cut.complete);
+    ASSERT_FALSE(cut.warnings.empty());
+    EXPECT_NE(cut.warnings[0].find("fine-tuning"), std::string::npos);
+    options.train.time_budget = 0;
+    options.train.resume = true;
+    const TokensResult resumed = reduce_model_tokens(graph, data, options, silent);
+    EXPECT_TRUE(resumed.complete);
+    EXPECT_TRUE(same_weights(whole.graph, resumed.graph));
+  }
+}
+
 TEST(LearnRates, ResumesToTheSameCounts) {
   at::set_num_threads(1);
   const Graph graph =
@@ -177,6 +271,48 @@ TEST(Tokens, WhatCannotBeDone) {
             std::string::npos);
   EXPECT_NE(complaint({.method = TokenMethod::Fixed, .share = 1.5}).find("at most 1"), std::string::npos);
   EXPECT_NE(complaint({.schedule = TokenSchedule{{17, 17}, {17, 17}}}).find("4 blocks"), std::string::npos);
+  // The range that is printed is that of the method, with what would widen it.
+  const double tome = plan_tokens(graph, {.method = TokenMethod::Tome}).range.least;
+  EXPECT_NE(
+      complaint({.method = TokenMethod::Tome, .share = tome / 2}).find(fmt::format("least {:.4f}", tome)),
+      std::string::npos);
+  const double least = plan_tokens(graph, {.method = TokenMethod::Fixed}).range.least;
+  EXPECT_NE(complaint({.method = TokenMethod::Fixed, .share = least - 0.01}).find("--first-block"),
+            std::string::npos);
+  EXPECT_NE(complaint({.schedule = TokenSchedule{{17, 17, 17, 17}, {17, 6, 6, 6}, TokenOperators::Tome}})
+                .find("at most half"),
+            std::string::npos);
+}
+
+TEST(Tokens, SchedulesOfEveryMethodGiveTheModelBack) {
+  Progress silent;
+  const Graph graph =
+      build_vit({.image_size = 16, .patch = 4, .dim = 16, .depth = 4, .heads = 2, .classes = 4});
+  for (const TokenMethod method :
+       {TokenMethod::Tome, TokenMethod::Evit, TokenMethod::Fixed, TokenMethod::Random}) {
+    const TokensResult first = reduce_model_tokens(graph, nullptr, {.method = method, .share = 0.75}, silent);
+    const TokensResult again = reduce_model_tokens(graph, nullptr, {.schedule = first.schedule}, silent);
+    EXPECT_EQ(again.macs, first.macs);
+    EXPECT_EQ(again.tokens, first.tokens);
+    ASSERT_EQ(again.graph.nodes.size(), first.graph.nodes.size());
+    for (std::size_t i = 0; i < first.graph.nodes.size(); ++i)
+      EXPECT_EQ(again.graph.nodes[i].op_type, first.graph.nodes[i].op_type);
+  }
+}
+
+// The published counts on a network of their shape.
+TEST(Tokens, PublishedScheduleOnItsModel) {
+  Progress silent;
+  const Graph graph = build_vit({.dim = 384, .heads = 6, .layer_norm_operator = true});
+  const TokenSchedule schedule{{197, 196, 190, 168, 150, 139, 129, 117, 99, 78, 58, 3},
+                               {197, 194, 176, 156, 141, 133, 121, 107, 88, 64, 56, 3}};
+  const TokensResult result = reduce_model_tokens(graph, nullptr, {.schedule = schedule}, silent);
+  EXPECT_EQ(result.tokens, schedule.merge);
+  EXPECT_EQ(result.schedule.prune, schedule.prune);
+  EXPECT_TRUE(result.warnings.empty());
+  // Beside the paper's count stands what matching and sums cost, a percent or so.
+  const double ratio = static_cast<double>(result.macs) / static_cast<double>(result.macs_before);
+  EXPECT_NEAR(ratio, 2905256448.0 / 4599177216.0, 0.01);
 }
 
 }  // namespace

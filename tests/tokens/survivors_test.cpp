@@ -11,7 +11,7 @@ namespace {
 TEST(Survivors, DroppedPatchesAreGreyAndGroupsShareAColour) {
   const at::Tensor picture = at::arange(16, at::kDouble).reshape({1, 4, 4}) * 10;
   const at::Tensor fate = at::tensor({0, 1, 2, -1, 2}, at::kLong);  // a class token and four patches of 2 x 2
-  const at::Tensor drawn = draw_survivors(picture, fate, 1);
+  const at::Tensor drawn = draw_survivors(picture, fate, 1, {2, 2});
   EXPECT_TRUE(at::equal(drawn.slice(1, 0, 2).slice(2, 0, 2), picture.slice(1, 0, 2).slice(2, 0, 2)));
   EXPECT_TRUE(at::allclose(drawn.slice(1, 2, 4).slice(2, 0, 2),
                            picture.slice(1, 2, 4).slice(2, 0, 2) * 0.2 + 0.8 * 128));
@@ -22,9 +22,35 @@ TEST(Survivors, DroppedPatchesAreGreyAndGroupsShareAColour) {
   EXPECT_NEAR(drawn[0][0][2].item<double>(), mean, 1e-9);
   EXPECT_NEAR(drawn[0][3][3].item<double>(), mean, 1e-9);
   EXPECT_NE(test::message_of([&] {
-              draw_survivors(picture, at::tensor({0, 1, 2}, at::kLong), 0);
-            }).find("do not fill"),
+              draw_survivors(picture, at::tensor({0, 1, 2}, at::kLong), 0, {2, 2});
+            }).find("do not lie in 2 rows"),
             std::string::npos);
+}
+
+// Patches of 4 x 1 pixels, and of pictures that they do not divide.
+TEST(Survivors, PatchesOfAnyForm) {
+  const at::Tensor picture = at::arange(16, at::kDouble).reshape({1, 4, 4}) * 10;
+  const at::Tensor drawn = draw_survivors(picture, at::tensor({0, -1, 2, 3}, at::kLong), 0, {1, 4});
+  EXPECT_TRUE(at::equal(drawn.slice(2, 2, 4), picture.slice(2, 2, 4)));
+  EXPECT_TRUE(at::equal(drawn.slice(2, 0, 1), picture.slice(2, 0, 1)));
+  EXPECT_TRUE(at::allclose(drawn.slice(2, 1, 2), picture.slice(2, 1, 2) * 0.2 + 0.8 * 128));
+  const at::Tensor nine = draw_survivors(picture, at::full({9}, -1, at::kLong), 0, {3, 3});
+  EXPECT_TRUE(at::allclose(nine, picture * 0.2 + 0.8 * 128));  // every pixel belongs to one
+  EXPECT_NE(test::message_of([&] {
+              draw_survivors(picture, at::zeros({10}, at::kLong), 0, {5, 2});
+            }).find("more than the 4 x 4"),
+            std::string::npos);
+}
+
+TEST(Survivors, GridOfTheStem) {
+  TokenModel model{.tokens = 17, .specials = 1};
+  EXPECT_EQ(patch_grid(model, 8, 8)->rows, 4);
+  EXPECT_EQ(patch_grid(model, 16, 4)->rows, 8);
+  EXPECT_FALSE(patch_grid(model, 9, 8).has_value());
+  model.grid_rows = 2;
+  model.grid_columns = 8;
+  EXPECT_EQ(patch_grid(model, 9, 8)->rows, 2);
+  EXPECT_EQ(patch_grid(model, 16, 16)->columns, 8);
 }
 
 TEST(Survivors, TraceThroughAllBlocks) {

@@ -22,6 +22,9 @@ struct VitForm {
   bool norm_in_front = false;    // a norm ahead of the blocks
   bool mean_of_patches = false;  // behind the class token, as MAE's classifiers
   // What is not thinned out:
+  enum class Between { Nothing, Mean, Gate, Sum, Shift, Convolution, Pooled, Einsum, Rotary, Grid };
+  Between between = Between::Nothing;  // works across the tokens of the second block (Gate: of every block)
+  bool bias_first = false, quantised = false;
   bool post_norm = false, parallel = false, windows = false, bias = false, masked = false,
        shows_tokens = false, narrowed_keys = false;
 };
@@ -113,6 +116,8 @@ class VitFormBuilder : GraphBuilder {
       q = heads(name + ".q", q, count_);
       k = heads(name + ".k", k, keys);
       v = heads(name + ".v", v, keys);
+      if (form_.between == VitForm::Between::Rotary)
+        q = node("Mul", name + ".turned", {q, random(name + ".turns", {count_, kSize}, 1)});
     } else {
       const std::string joined = linear(name + ".qkv", x, kWidth, 3 * kWidth);
       const std::string split = transpose(
@@ -174,6 +179,10 @@ class VitFormBuilder : GraphBuilder {
       kt = node("Mul", name + ".k_scaled", {kt, root});
     }
     std::string scores = node("MatMul", name + ".scores", {q, kt});
+    if (form_.quantised) {
+      const std::vector<std::string> to{scores, scalar(name + ".step", 0.1f)};
+      scores = node("DequantizeLinear", name + ".low", {node("QuantizeLinear", name + ".high", to), to[1]});
+    }
     if (form_.scale == VitForm::Scale::After)
       scores = node("Mul", name + ".scaled", {scores, scalar(name + ".scale", scale)});
     if (form_.scale == VitForm::Scale::Divided)
@@ -181,6 +190,9 @@ class VitFormBuilder : GraphBuilder {
     if (form_.bias)
       scores = node("Add", name + ".biased",
                     {scores, random(name + ".bias_table", {1, kHeads, count_, count_}, 1)});
+    if (form_.bias_first)
+      scores = node("Add", name + ".biased",
+                    {random(name + ".bias_table", {1, kHeads, count_, count_}, 1), scores});
     if (form_.masked) {
       std::vector<std::uint8_t> bits(static_cast<std::size_t>(count_ * count_), 1);
       auto owner = std::make_shared<const std::vector<std::uint8_t>>(std::move(bits));
@@ -190,7 +202,10 @@ class VitFormBuilder : GraphBuilder {
       scores = node("Where", name + ".where", {mask, scores, scalar(name + ".low", -1e9f)});
     }
     const std::string weights = node("Softmax", name + ".softmax", {scores}, {{"axis", std::int64_t{-1}}});
-    std::string mixed = node("MatMul", name + ".mixed", {weights, v});
+    const bool einsum = form_.between == VitForm::Between::Einsum && name == "layers.1.attn";
+    std::string mixed =
+        einsum ? node("Einsum", name + ".mixed", {weights, v}, {{"equation", std::string("bhij,bhjd->bhid")}})
+               : node("MatMul", name + ".mixed", {weights, v});
     if (form_.windows) mixed = reshape(name + ".unwindow", mixed, {-1, kHeads, count_, kSize});
     if (form_.flat)
       mixed = reshape(name + ".unflat", mixed, {form_.batch < 0 ? -1 : form_.batch, kHeads, count_, kSize});
@@ -211,6 +226,51 @@ class VitFormBuilder : GraphBuilder {
     return linear(name + ".fc2", active, 2 * kWidth, kWidth);
   }
 
+  std::string token_mean(const std::string& name, const std::string& x) {
+    return node("ReduceMean", name, {x}, {{"axes", std::vector<std::int64_t>{1}}});
+  }
+
+  /// The input of an MLP, with what works across tokens.
+  std::string across(const std::string& name, const std::string& x) {
+    using Between = VitForm::Between;
+    if (form_.between == Between::Gate)
+      return node("Mul", name + ".gated",
+                  {x, node("Sigmoid", name + ".open",
+                           {linear(name + ".squeeze", token_mean(name + ".mean", x), kWidth, kWidth)})});
+    if (name != "layers.1.across") return x;
+    switch (form_.between) {
+      case Between::Mean:
+        return node("Sub", name + ".centred", {x, token_mean(name + ".mean", x)});
+      case Between::Pooled:
+        output("aux",
+               gemm("aux_head", node("Flatten", name + ".flat", {token_mean(name + ".mean", x)}), kWidth, 2),
+               {form_.batch, 2});
+        return x;
+      case Between::Sum:
+        return node("CumSum", name + ".sums",
+                    {x, constant(name + ".axis", TensorData::scalar<std::int64_t>(1))});
+      case Between::Shift: {
+        const auto part = [&](const char* which, std::int64_t from, std::int64_t to) {
+          return node("Slice", name + "." + which,
+                      {x, ints(name + "." + which + "_from", {from}), ints(name + "." + which + "_to", {to}),
+                       ints(name + "." + which + "_axis", {1})});
+        };
+        return concat(name + ".shifted", {part("rest", 1, count_), part("first", 0, 1)}, 1);
+      }
+      case Between::Convolution:
+        return transpose(name + ".back",
+                         node("Conv", name + ".conv",
+                              {transpose(name + ".channels", x, {0, 2, 1}),
+                               random(name + ".kernel", {kWidth, kWidth, 3}, 0.1)},
+                              {{"pads", std::vector<std::int64_t>{1, 1}}}),
+                         {0, 2, 1});
+      case Between::Grid:
+        return reshape(name + ".rows", reshape(name + ".grid", x, {-1, 4, 4, kWidth}), {-1, 16, kWidth});
+      default:
+        return x;
+    }
+  }
+
   std::string scaled(const std::string& name, const std::string& x) {
     return form_.layer_scale ? node("Mul", name, {x, random(name + ".gamma", {kWidth}, 0.1, 1)}) : x;
   }
@@ -223,7 +283,8 @@ class VitFormBuilder : GraphBuilder {
     }
     const std::string normed = layer_norm(name + ".norm1", x, kWidth, true);
     const std::string y = add(name + ".sum1", x, scaled(name + ".ls1", attention(name + ".attn", normed)));
-    const std::string from = form_.parallel ? normed : layer_norm(name + ".norm2", y, kWidth, true);
+    const std::string from =
+        form_.parallel ? normed : across(name + ".across", layer_norm(name + ".norm2", y, kWidth, true));
     return add(name + ".sum2", y, scaled(name + ".ls2", mlp(name + ".mlp", from)));
   }
 
