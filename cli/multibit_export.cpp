@@ -13,6 +13,7 @@
 #include "lithe/multibit/deploy.h"
 #include "lithe/multibit/multibit_info.h"
 #include "lithe/multibit/self_check.h"
+#include "lithe/report/report.h"
 
 namespace lithe::cli {
 namespace {
@@ -87,19 +88,29 @@ void run_export(MultibitExportFlags& flags) {
     rows.push_back({std::to_string(one.bits), number(one.to_float), number(one.to_static),
                     number(one.to_integer), fmt::format("{:.0f} %", 100 * one.agreement)});
   }
-  call.say("{}", format_table({"bits", "from the float graph", "from exact integers",
-                               "body, from the integer run time", "class of the float graph"},
-                              rows));
+  const std::vector<std::string> header{"bits", "from the float graph", "from exact integers",
+                                        "body, from the integer run time", "class of the float graph"};
+  const json object{{"form", flags.form}, {"mode", flags.mode},      {"bits", bits},
+                    {"sizes", sizes},     {"differences", compared}, {"notes", notes}};
+  std::vector<std::string> reports;
+  if (!call.options.report.empty()) {
+    Report report{.title = fs::path(call.options.model).filename().string(),
+                  .subtitle = fmt::format("lithe multibit export, {}, {}", flags.form, flags.mode),
+                  .facts = {},
+                  .items = {}};
+    Table table{.title = "Largest differences on random inputs", .columns = {}, .rows = rows, .note = ""};
+    for (const std::string& column : header) table.columns.push_back({column, true});
+    report.add(std::move(table));
+    for (const std::string& note : notes) report.add(Text{note});
+    reports = write_report(report, call.envelope(object, files), call.options.report);
+    files.insert(files.end(), reports.begin(), reports.end());
+  }
+  call.say("{}", format_table(header, rows));
   for (const std::string& note : notes) call.say("note: {}", note);
   for (const json& one : sizes)
     call.say("wrote {} ({})", one.at("file").get<std::string>(), format_bytes(one.at("bytes").get<double>()));
-  call.finish({{"form", flags.form},
-               {"mode", flags.mode},
-               {"bits", bits},
-               {"sizes", sizes},
-               {"differences", compared},
-               {"notes", notes}},
-              files);
+  for (const std::string& file : reports) call.say("wrote {}", file);
+  call.finish(object, files);
 }
 
 }  // namespace

@@ -77,8 +77,10 @@ TEST_F(MultibitTool, EvaluatesEveryBitWidthBothWays) {
 }
 
 TEST_F(MultibitTool, ExportsModelsThatRunAnywhere) {
-  const Outcome outcome = run_lithe("multibit export " + model() + " --json" + to_out_);
+  const std::string report = (folder_.path() / "report").string();
+  const Outcome outcome = run_lithe("multibit export " + model() + " --json --report " + report + to_out_);
   ASSERT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_TRUE(fs::exists(fs::path(report) / "report.html"));
   for (const auto& one : outcome.result().at("differences")) {
     EXPECT_EQ(one.at("to_integer"), 0.0) << one.dump();  // from the integer run time, which reads other bytes
     EXPECT_EQ(one.at("to_static"), 0.0) << one.dump();
