@@ -45,7 +45,7 @@ struct Tier {
   std::string name = "smoke";
   int seeds = 1, random_schedules = 2;
   VitOptions net{.image_size = 32, .patch = 4, .dim = 32, .depth = 4, .heads = 2, .classes = 10};
-  std::int64_t train = 3000, test = 300, epochs = 6, search = 160, search_epochs = 2, repair = 32;
+  std::int64_t train = 2000, test = 300, epochs = 3, search = 160, search_epochs = 2, repair = 32;
   std::vector<double> budgets{0.6};
   std::string data;    // "": gratings
   bool every = false;  // all methods, not one of each kind
@@ -60,7 +60,7 @@ Tier tier_of(const std::string& name) {
             .net = net,
             .train = 10000,
             .test = 1500,
-            .epochs = 4,
+            .epochs = 3,
             .search = 960,
             .search_epochs = 3,
             .repair = 128,

@@ -202,6 +202,15 @@ TEST_F(TokensTool, FineTunesAndCountsItsEpochs) {
   EXPECT_EQ(json.result().at("epochs").size(), 1u);
 }
 
+TEST_F(TokensTool, LeavesACheckpointWhenInterrupted) {
+  const std::string flags = "tokens " + model_ + kData + to_out_ + " --limit 32 --epochs 100000";
+  const std::string text = interrupt_in_epoch(flags);
+  EXPECT_THAT(text, HasSubstr("--resume goes on from there"));
+  EXPECT_TRUE(fs::exists(out_ + ".checkpoints/last.safetensors")) << text;
+  EXPECT_FALSE(fs::exists(out_));
+  expect_user_error(run_lithe(flags + " --quiet --resume --flops 0.5"), "share of multiply-accumulates");
+}
+
 // Nothing of the user's is written over or taken away.
 TEST_F(TokensTool, KeepsWhatIsNotItsOwn) {
   const std::string fixed = "tokens " + model_ + " --method fixed";
