@@ -16,7 +16,7 @@ using namespace test;
 using ::testing::Contains;
 using ::testing::HasSubstr;
 
-at::Tensor rows(std::vector<float> values) {
+at::Tensor rows(const std::vector<float>& values) {
   return at::tensor(at::ArrayRef<float>(values), at::kFloat).view({2, 3});
 }
 

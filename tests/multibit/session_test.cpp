@@ -36,7 +36,7 @@ using ::testing::HasSubstr;
 const std::vector<int> kBits{2, 3, 4, 5, 7, 8};
 
 at::Tensor through_session(MultibitSession& session, const at::Tensor& x) {
-  const at::Tensor y = at::empty({x.size(0), session.classes()});
+  at::Tensor y = at::empty({x.size(0), session.classes()});
   for (std::int64_t i = 0; i < x.size(0); ++i)
     session.run(x[i].contiguous().data_ptr<float>(), y[i].data_ptr<float>());
   return y;
