@@ -417,9 +417,11 @@ void run_tokens(TokensFlags& flags) {
              schedule_text(fs::path(call.options.model).stem().string(),
                            fmt::format("{:.4f}", static_cast<double>(result.macs) / 1e9), result.schedule));
   write_onnx(result.graph, call.options.output);
-  if (flags.trains() && flags.checkpoints.empty() && result.complete) {
-    remove_checkpoints(options.train.checkpoints / "fine_tune");
-    remove_checkpoints(options.train.checkpoints);
+  if (flags.trains() && flags.checkpoints.empty() && result.complete) {  // only what this run has written
+    if (options.fine_tune_epochs > 0) remove_checkpoints(options.train.checkpoints / "fine_tune");
+    if (flags.learns()) remove_checkpoints(options.train.checkpoints);
+    std::error_code not_empty;
+    fs::remove(options.train.checkpoints, not_empty);
   }
   call.say("{}", tokens_table(result));
   for (const std::string& note : result.notes) call.say("note: {}", note);

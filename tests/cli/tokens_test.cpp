@@ -234,8 +234,11 @@ TEST_F(TokensTool, KeepsWhatIsNotItsOwn) {
   fs::create_directories(checkpoints);
   write_file(checkpoints / "notes.txt", "mine");
   write_file(checkpoints / "last.safetensors", "an interrupted search");
-  ASSERT_EQ(run_lithe(fixed + to_out_).status, 0);
-  EXPECT_EQ(read_text_file(checkpoints / "last.safetensors"), "an interrupted search");
+  for (const std::string& flags : {std::string(), kData + " --limit 32 --fine-tune 1"}) {
+    ASSERT_EQ(run_lithe(fixed + to_out_ + flags).status, 0);
+    EXPECT_EQ(read_text_file(checkpoints / "last.safetensors"), "an interrupted search");
+    EXPECT_FALSE(fs::exists(checkpoints / "fine_tune"));
+  }
   fs::remove(checkpoints / "last.safetensors");
   ASSERT_EQ(run_lithe("tokens " + model_ + kData + to_out_ + " --limit 32 --epochs 1").status, 0);
   EXPECT_EQ(read_text_file(checkpoints / "notes.txt"), "mine");
