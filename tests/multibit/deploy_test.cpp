@@ -23,7 +23,7 @@ const Graph& model() {
   return graph;
 }
 
-at::Tensor first_output(const Graph& graph, Feeds feeds) {
+at::Tensor first_output(const Graph& graph, const Feeds& feeds) {
   const at::NoGradGuard no_grad;
   Executor run(graph, {.fuse = false});
   return run.run(feeds).begin()->second;
