@@ -60,7 +60,7 @@ Tier tier_of(const std::string& name) {
             .net = net,
             .train = 10000,
             .test = 1500,
-            .epochs = 3,
+            .epochs = 5,
             .search = 960,
             .search_epochs = 3,
             .repair = 128,
@@ -102,7 +102,7 @@ Graph trained_network(const Bench& bench, int seed) {
   VitOptions net = bench.tier.net;
   net.seed = static_cast<std::uint64_t>(seed);
   TrainOptions options{.epochs = bench.tier.epochs,
-                       .batch = 128,
+                       .batch = 64,
                        .optimiser = AdamW{},
                        .learning_rate = 2e-3,
                        .warmup_epochs = 0.1 * static_cast<double>(bench.tier.epochs),
