@@ -139,7 +139,8 @@ Range choose_range(const ActivationStatistics& statistics, const RangeOptions& o
     return {scalar(std::clamp(histogram.quantile(1 - share), low, 0.0)),
             scalar(std::clamp(histogram.quantile(share), 0.0, high))};
   }
-  const at::Tensor middles = histogram.middles(), counts = histogram.counts();
+  const at::Tensor middles = histogram.middles();
+  const at::Tensor& counts = histogram.counts();
   const at::Tensor used = counts > 0;
   const at::Tensor x = middles.masked_select(used), weight = counts.masked_select(used);
   Range best{scalar(low), scalar(high)};

@@ -115,7 +115,8 @@ void add(Deviation& sum, const at::Tensor& wanted, const at::Tensor& value, bool
     const at::Tensor p = log_probabilities(wanted, probabilities),
                      q = log_probabilities(value, probabilities);
     sum.divergence += (p.exp() * (p - q)).sum().item<double>();
-    sum.rows += static_cast<double>(wanted.numel() / wanted.size(1));
+    const std::int64_t rows = wanted.numel() / wanted.size(1);
+    sum.rows += static_cast<double>(rows);
     return;
   }
   const at::Tensor wide = wanted.to(at::kDouble);

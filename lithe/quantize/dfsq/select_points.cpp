@@ -30,7 +30,7 @@ class Prefix {
     return p * (p * (counts_[end] - counts_[begin]) - 2 * (sums_[end] - sums_[begin]));
   }
   /// The bin in which a multiple of 1/2048 begins.
-  static std::size_t bin(int twice) { return static_cast<std::size_t>(twice + 2048); }
+  static std::size_t bin(int twice) { return static_cast<std::size_t>(std::ptrdiff_t{twice} + 2048); }
   static constexpr std::size_t end() { return static_cast<std::size_t>(SubsetHistogram::kBins); }
 
  private:

@@ -35,7 +35,7 @@ class SubsetHistogram {
     const float scaled = limited * 2048.0f;
     const int towards_zero = static_cast<int>(scaled);
     const int below = towards_zero - (scaled < static_cast<float>(towards_zero) ? 1 : 0);
-    const auto bin = static_cast<std::size_t>(below + 2048);
+    const auto bin = static_cast<std::size_t>(std::ptrdiff_t{below} + 2048);
     const double wide = y;
     counts_[bin] += 1;
     sums_[bin] += wide;
