@@ -95,7 +95,7 @@ class Normaliser {
   }
   std::string add(const std::string& base, const char* type, const std::string& value,
                   const TensorData& constant) {
-    const std::string output = graph_.unique_name(base);
+    std::string output = graph_.unique_name(base);
     insert({.name = base,
             .op_type = type,
             .inputs = {value, graph_.add_constant(base + "/by", constant)},
