@@ -74,7 +74,7 @@ std::string nearest_flag(const CLI::App& verb, std::string_view flag) {
   std::size_t least = 1 + flag.size() / 3;
   for (const CLI::Option* option : verb.get_options())
     for (const std::string& name : option->get_lnames()) {
-      const std::string full = "--" + name;
+      std::string full = "--" + name;
       if (flag.size() > 4 && full.starts_with(flag)) return full;
       if (const std::size_t distance = edit_distance(flag, full); distance < least) {
         least = distance;

@@ -67,7 +67,7 @@ std::vector<std::string> RateHooks::step_outputs(std::int64_t, std::int64_t) {
 
 at::Tensor RateHooks::step_loss(const Feeds& outputs,
                                 const std::function<at::Tensor(const at::Tensor&)>& loss) {
-  const at::Tensor macs = outputs.at(search_.macs);
+  const at::Tensor& macs = outputs.at(search_.macs);
   macs_ = macs.item<double>();
   double least = static_cast<double>(search_.patches + search_.specials);
   for (const LearntBlock& block : search_.blocks) {

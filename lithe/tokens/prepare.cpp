@@ -42,7 +42,7 @@ std::vector<Node> written_out(Graph& graph, const Node& node) {
   std::vector<Node> nodes;
   const auto op = [&](const std::string& suffix, const char* type, std::vector<std::string> inputs,
                       std::map<std::string, Attribute, std::less<>> attributes = {}) {
-    const std::string output = suffix.empty() ? name : graph.unique_name(name + suffix);
+    std::string output = suffix.empty() ? name : graph.unique_name(name + suffix);
     nodes.push_back({.name = output,
                      .op_type = type,
                      .inputs = std::move(inputs),

@@ -56,7 +56,7 @@ class Inserter {
   Graph& graph() { return search_.graph; }
   std::string op(const std::string& name, const char* type, std::vector<std::string> inputs,
                  Attributes attributes = {}, const char* domain = "") {
-    const std::string output = graph().unique_name(name);
+    std::string output = graph().unique_name(name);
     graph().nodes.push_back({.name = output,
                              .op_type = type,
                              .domain = domain,
@@ -103,8 +103,7 @@ class Inserter {
     const std::int64_t count = (search_.patches + options_.granularity - 1) / options_.granularity;
     std::vector<float> values(static_cast<std::size_t>(count), 0.0f);
     if (!learns) values[0] = kCertain;
-    const std::string constant =
-        graph().add_constant(name, TensorData::from<float>({count}, std::move(values)));
+    std::string constant = graph().add_constant(name, TensorData::from<float>({count}, std::move(values)));
     if (learns) search_.thetas.push_back(constant);
     return constant;
   }
