@@ -74,7 +74,7 @@ TEST(PublishedNetwork, WhereTokensWent) {
   const Feeds out = executor.run({{"input", toy_images()}});
   // Through both steps: final groups of the first image {0} {4,13} {1} {2,7,9,16}, of the second {0} {3}
   // {5,10,12,14} {4}.
-  const at::Tensor first = out.at(compressed.assignments[1]), second = out.at(compressed.assignments[2]);
+  const at::Tensor &first = out.at(compressed.assignments[1]), &second = out.at(compressed.assignments[2]);
   const auto groups = [&](std::int64_t image) {
     std::vector<std::vector<std::int64_t>> result(4);
     for (std::int64_t i = 0; i < 17; ++i) {
