@@ -145,8 +145,8 @@ TEST_F(MultibitTool, RefusesMalformedRecords) {
   Graph graph = read_onnx(model());
   const std::string broken = (folder_.path() / "broken.onnx").string();
   for (const char* record : {"", "[", "{}", "{\"schema\": 1, \"method\": \"mbquant\"}",
-                             "{\"schema\":1,\"method\":\"mbquant\",\"entry\":\"x\",\"paths\":[{\"bits\":4,"
-                             "\"output\":\"y\",\"exit\":\"z\",\"branches\":[],\"partial\":0}]}"}) {
+                             ("{\"schema\":1,\"method\":\"mbquant\",\"entry\":\"x\",\"paths\":[{\"bits\":4,"
+                              "\"output\":\"y\",\"exit\":\"z\",\"branches\":[],\"partial\":0}]}")}) {
     graph.header.metadata["lithe.multibit"] = record;
     write_onnx(graph, broken);
     expect_user_error(run_lithe("multibit eval " + broken), "malformed");

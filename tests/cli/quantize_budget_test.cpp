@@ -30,7 +30,8 @@ TEST_F(QuantizeBudget, ASizeIsThatOfTheFile) {
   const auto bytes = fs::file_size(out_);
   EXPECT_LE(bytes, 68000u);
   EXPECT_GT(bytes, 60000u);
-  const auto result = outcome.result(), budget = result.at("budget"), achieved = budget.at("achieved");
+  const auto result = outcome.result();
+  const auto &budget = result.at("budget"), &achieved = budget.at("achieved");
   EXPECT_EQ(budget.at("asked").at("kind"), "bytes");
   EXPECT_EQ(budget.at("asked").at("value"), 68000);
   EXPECT_LE(achieved.at("bytes"), 68000);

@@ -42,7 +42,8 @@ TEST_F(QuantizeLearning, EveryMethodTellsWhatItLearnt) {
     const Outcome outcome =
         run_lithe(call("--json --weight-bits 2 --activation-bits 4 --steps 40 --method " + method));
     ASSERT_EQ(outcome.status, 0) << outcome.err;
-    const auto result = outcome.result(), learnt = result.at("reconstruction");
+    const auto result = outcome.result();
+    const auto& learnt = result.at("reconstruction");
     if (method == "mrecg") {
       EXPECT_EQ(learnt.at("survey").size(), learnt.at("units").size());
     } else {
@@ -75,7 +76,8 @@ TEST_F(QuantizeLearning, TheReportShowsTheLossesBeforeAndAfterGrouping) {
 TEST_F(QuantizeLearning, DryRunsShowUnitsWithShapesAndGroups) {
   const Outcome stages = plan("--method mrecg --capacity modcap");
   ASSERT_EQ(stages.status, 0) << stages.err;
-  const auto result = stages.result(), units = result.at("units");
+  const auto result = stages.result();
+  const auto& units = result.at("units");
   ASSERT_EQ(units.size(), 6u);
   EXPECT_EQ(units[0].at("input_shapes"), nlohmann::json::parse("[[1, 1, 20, 20]]"));
   EXPECT_EQ(units[5].at("output_shapes"), nlohmann::json::parse("[[1, 10]]"));

@@ -112,7 +112,7 @@ TEST_F(TokensTool, EveryMethodAndSchedule) {
 
 TEST_F(TokensTool, FlagsDoWhatTheySay) {
   const auto run = [&](const std::string& flags) {
-    const Outcome outcome = run_lithe("tokens " + model_ + to_out_ + " --json " + flags);
+    Outcome outcome = run_lithe("tokens " + model_ + to_out_ + " --json " + flags);
     EXPECT_EQ(outcome.status, 0) << flags << outcome.err;
     return outcome;
   };

@@ -1,5 +1,6 @@
 #include "lithe/quantize/dfsq/choose_layers.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 
 #include <set>
