@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "lithe/base/clock.h"
 #include "lithe/base/error.h"
 #include "lithe/base/file.h"
 #include "lithe/base/random.h"
@@ -29,7 +30,6 @@
 namespace {
 
 using namespace lithe;
-using Clock = std::chrono::steady_clock;
 
 double milliseconds(const std::vector<double>& seconds) {
   return 1e3 * *std::min_element(seconds.begin(), seconds.end());
@@ -74,7 +74,7 @@ void time_layers(int repeats) {
       for (int i = 0; i < repeats; ++i) {
         const auto start = Clock::now();
         two_bit_conv(conv, image.data(), sums.data(), patches.data(), weights.data(), target);
-        seconds.push_back(std::chrono::duration<double>(Clock::now() - start).count());
+        seconds.push_back(seconds_since(start));
       }
       const double ms = milliseconds(seconds);
       const double macs = static_cast<double>(s.channels * s.channels * taps * s.size * s.size);
@@ -110,7 +110,7 @@ int run(int argc, char** argv) {
   const TemporaryFolder folder;
   const auto path = folder.path() / "model.onnx";
   std::optional<OnnxRuntime> runtime;
-  const auto time_ort = [&](const Graph& what, Feeds feeds) {
+  const auto time_ort = [&](const Graph& what, const Feeds& feeds) {
     write_onnx(what, path);
     if (runtime)
       runtime->load(path);

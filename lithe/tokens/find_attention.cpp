@@ -92,14 +92,7 @@ class Finder {
     fail("{}", text);
   }
 
-  Sizes sizes(const std::string& value) const {
-    if (const TensorData* constant = sized_.constant(value)) return constant->shape();
-    const ValueInfo* info = sized_.info(value);
-    Sizes result;
-    if (!info || !info->shape) return result;
-    for (const Dim& dim : *info->shape) result.push_back(dim.value);
-    return result;
-  }
+  Sizes sizes(const std::string& value) const { return value_sizes(sized_, value); }
   bool known(const std::string& value) const {
     const Sizes all = sizes(value);
     return !all.empty() && std::all_of(all.begin(), all.end(), [](std::int64_t size) { return size >= 0; });

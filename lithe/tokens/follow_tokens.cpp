@@ -103,14 +103,7 @@ class Walk {
   }
 
  private:
-  Sizes sizes(const std::string& value) const {
-    if (const TensorData* constant = sized_.constant(value)) return constant->shape();
-    const ValueInfo* info = sized_.info(value);
-    Sizes result;
-    if (!info || !info->shape) return result;
-    for (const Dim& dim : *info->shape) result.push_back(dim.value);
-    return result;
-  }
+  Sizes sizes(const std::string& value) const { return value_sizes(sized_, value); }
   /// A list of numbers that is known; nothing if it is computed.
   std::optional<Sizes> numbers(const std::string& value) const {
     const TensorData* data = value.empty() ? nullptr : sized_.constant(value);
@@ -453,6 +446,15 @@ class Walk {
 };
 
 }  // namespace
+
+std::vector<std::int64_t> value_sizes(const Graph& graph, const std::string& value) {
+  if (const TensorData* constant = graph.constant(value)) return constant->shape();
+  const ValueInfo* info = graph.info(value);
+  std::vector<std::int64_t> sizes;
+  if (!info || !info->shape) return sizes;
+  for (const Dim& dim : *info->shape) sizes.push_back(dim.value);
+  return sizes;
+}
 
 std::vector<TokenAxis> reshaped_axes(const std::vector<TokenAxis>& axes, std::int64_t count,
                                      const std::vector<std::int64_t>& from,

@@ -49,4 +49,7 @@ std::vector<TokenAxis> reshaped_axes(const std::vector<TokenAxis>& axes, std::in
                                      const std::vector<std::int64_t>& from,
                                      const std::vector<std::int64_t>& to);
 
+/// The sizes of a value or constant, -1 for one that is not known; none where even the rank is not.
+std::vector<std::int64_t> value_sizes(const Graph& graph, const std::string& value);
+
 }  // namespace lithe

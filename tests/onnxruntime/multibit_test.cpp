@@ -33,53 +33,41 @@ class MultibitInOnnxRuntime : public ::testing::Test {
       session.run_body(from[i].data_ptr<float>(), exit[i].data_ptr<float>());
     return exit;
   }
+  /// The static model in ONNX Runtime gives the exit of the integer session.
+  void expect_integer_reference(const Graph& graph, MultibitSession& session, int bits) {
+    const MultibitInfo info = multibit_info(graph);
+    const auto path = folder_.path() / "static.onnx";
+    const std::string exit = info.path(bits).exit;
+    write_onnx(with_ends(deploy_static(graph, bits), {info.entry, exit}), path);
+    if (runtime_)
+      runtime_->load(path);
+    else
+      runtime_.emplace(path);
+    const Feeds values = runtime_->run({{"x", x_}});
+    session.set_bits(bits);
+    const at::Tensor exact = integer_exit(session, values.at(info.entry), values.at(exit));
+    EXPECT_EQ((exact - values.at(exit)).abs().max().item<double>(), 0) << graph.name << " " << bits;
+  }
   TemporaryFolder folder_;
+  std::optional<OnnxRuntime> runtime_;
   at::Tensor x_ = random_images(4, 9);
 };
 
 TEST_F(MultibitInOnnxRuntime, StaticModelsEqualTheIntegerReference) {
   LITHE_NEED_ONNX_RUNTIME();
-  const MultibitInfo info = multibit_info(model());
   MultibitSession session(model());
-  std::optional<OnnxRuntime> runtime;
-  for (const int bits : kBits) {
-    const auto path = folder_.path() / fmt::format("b{}.onnx", bits);
-    const std::string exit = info.path(bits).exit;
-    write_onnx(with_ends(deploy_static(model(), bits), {info.entry, exit}), path);
-    if (runtime)
-      runtime->load(path);
-    else
-      runtime.emplace(path);
-    const Feeds values = runtime->run({{"x", x_}});
-    session.set_bits(bits);
-    const at::Tensor exact = integer_exit(session, values.at(info.entry), values.at(exit));
-    EXPECT_EQ((exact - values.at(exit)).abs().max().item<double>(), 0) << bits;
-  }
+  for (const int bits : kBits) expect_integer_reference(model(), session, bits);
 }
 
 // With norms in front of the convolutions, and with bounds of weights by place.
 TEST_F(MultibitInOnnxRuntime, OtherBodiesEqualTheIntegerReference) {
   LITHE_NEED_ONNX_RUNTIME();
-  MultibitOptions slots{.slots = true};
-  std::optional<OnnxRuntime> runtime;
+  const MultibitOptions slots{.slots = true};
   for (const Graph& graph : {quickly_trained(pre_activation_net(), {2, 4}).branches.graph,
                              quickly_trained(pre_activation_net(true), {2, 4}).branches.graph,
                              small_model({2, 4, 8}, {}, slots).branches.graph}) {
-    const MultibitInfo info = multibit_info(graph);
     MultibitSession session(graph);
-    for (const int bits : info.bits) {
-      const auto path = folder_.path() / "other.onnx";
-      const std::string exit = info.path(bits).exit;
-      write_onnx(with_ends(deploy_static(graph, bits), {info.entry, exit}), path);
-      if (runtime)
-        runtime->load(path);
-      else
-        runtime.emplace(path);
-      const Feeds values = runtime->run({{"x", x_}});
-      session.set_bits(bits);
-      const at::Tensor exact = integer_exit(session, values.at(info.entry), values.at(exit));
-      EXPECT_EQ((exact - values.at(exit)).abs().max().item<double>(), 0) << graph.name << " " << bits;
-    }
+    for (const int bits : multibit_info(graph).bits) expect_integer_reference(graph, session, bits);
   }
 }
 
