@@ -6,6 +6,7 @@
 
 #include "cli/data_flags.h"
 #include "cli/json.h"
+#include "cli/overwrite.h"
 #include "cli/torch_setup.h"
 #include "cli/validators.h"
 #include "cli/verbs.h"
@@ -201,7 +202,8 @@ void run_eval(EvalFlags& flags) {
   if (!flags.against.empty() && flags.data.empty()) fail("--against needs --data");
   if (flags.tile > 0 && flags.data.empty()) fail("--tile needs --data");
   call.check_outputs(false);
-  if (!flags.outputs.empty()) require_writable(flags.outputs);
+  check_overwriting(call, {{"--data", flags.data}, {"--inputs", flags.inputs}, {"--against", flags.against}},
+                    {{"--outputs", flags.outputs}});
   const at::Device device = set_up_torch(call);
   Graph graph = read_onnx(model);
   const Preprocess preprocess = preprocess_for(model, graph, flags.preprocess);

@@ -3,6 +3,7 @@
 
 #include "cli/json.h"
 #include "cli/multibit.h"
+#include "cli/overwrite.h"
 #include "cli/torch_setup.h"
 #include "cli/validators.h"
 #include "cli/verb.h"
@@ -47,6 +48,11 @@ void run_export(MultibitExportFlags& flags) {
     fail(
         "--mode fast scales the weights of every bit-width by its norms, so that they cannot be stored once; "
         "give --form static");
+  std::vector<NamedFile> written;
+  if (!selectable && bits.size() > 1)
+    for (const int one : bits)
+      written.push_back({fmt::format("-o at {} bits,", one), path_for(call.options.output, one)});
+  check_overwriting(call, {}, written);
   std::vector<std::pair<std::string, Graph>> results;
   if (selectable) {
     results.emplace_back(call.options.output, deploy_selectable(graph, bits));

@@ -7,6 +7,7 @@
 #include "cli/multibit.h"
 #include "cli/multibit_report.h"
 #include "cli/network_for.h"
+#include "cli/overwrite.h"
 #include "cli/plan_report.h"
 #include "cli/torch_setup.h"
 #include "cli/train_flags.h"
@@ -174,6 +175,7 @@ void run_train(MultibitTrainFlags& flags) {
   const at::Device device = set_up_torch(call);
   MultibitOptions options = options_of(flags, by_name, device);
   call.check_outputs();
+  check_overwriting(call, {{"--data", flags.data}, {"--val", flags.validation}});
   Graph model;
   Preprocess preprocess;
   if (by_name) {
@@ -219,8 +221,7 @@ void run_train(MultibitTrainFlags& flags) {
   }
   std::vector<std::string> files{call.options.output};
   write_onnx(graph, call.options.output);
-  std::error_code ignored;
-  if (result.complete && flags.recipe.checkpoints.empty()) fs::remove_all(options.train.checkpoints, ignored);
+  if (result.complete && flags.recipe.checkpoints.empty()) remove_checkpoints(options.train.checkpoints);
   const json object = result_json(result, options, rows);
   if (!call.options.report.empty()) {
     const auto written = write_report(report_of(flags, result, options, rows), call.envelope(object, files),

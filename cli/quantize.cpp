@@ -7,6 +7,7 @@
 #include "cli/budget_report.h"
 #include "cli/data_flags.h"
 #include "cli/dfsq_flags.h"
+#include "cli/overwrite.h"
 #include "cli/preview.h"
 #include "cli/quantize_data.h"
 #include "cli/quantize_notes.h"
@@ -149,7 +150,7 @@ QuantizeOptions options_of(const QuantizeFlags& flags, int threads, at::Device d
   learning.memory = flags.call.options.memory_bytes;
   learning.resume = flags.call.options.resume;
   if (learning.checkpoints.empty() && !flags.call.options.output.empty())
-    learning.checkpoints = flags.call.options.output + ".checkpoints";
+    learning.checkpoints = default_checkpoints(flags.call.options.output);
   options.reconstruct = std::move(learning);
   return options;
 }
@@ -178,6 +179,7 @@ void quantize_model(QuantizeFlags& flags, const QuantizeOptions& options) {
     fail("--sweep needs --calib or --data to measure on");
   const Graph model = read_onnx(call.options.model);
   call.check_outputs();
+  check_overwriting(call, {{"--calib", flags.calib}, {"--data", flags.data}});
   if (options.reconstruct) {
     require_parent_folder(options.reconstruct->checkpoints, "--checkpoints");
     require_writable_folder(options.reconstruct->checkpoints);
@@ -258,10 +260,8 @@ void quantize_model(QuantizeFlags& flags, const QuantizeOptions& options) {
     const auto written = write_report(report, call.envelope(object, files), call.options.report);
     files.insert(files.end(), written.begin(), written.end());
   }
-  if (options.reconstruct && flags.learning.checkpoints.empty()) {
-    std::error_code ignored;  // the result is there; a folder left behind does no harm
-    std::filesystem::remove_all(options.reconstruct->checkpoints, ignored);
-  }
+  if (options.reconstruct && flags.learning.checkpoints.empty())
+    remove_checkpoints(options.reconstruct->checkpoints);
   call.say("{}", layer_table(quantized.layers));
   if (quantized.dfsq) call.say("{}", dfsq_text(*quantized.dfsq));
   if (quantized.precision) call.say("{}", budget_line(*quantized.precision, *options.budget));

@@ -9,6 +9,7 @@
 #include "cli/dfsq_flags.h"
 #include "cli/json.h"
 #include "cli/reconstruct_report.h"
+#include "cli/score_json.h"
 #include "cli/verb.h"
 
 namespace lithe::cli {
@@ -21,22 +22,6 @@ std::string bits_text(int bits) {
 std::string decibels(const std::optional<double>& value) {
   if (!value) return "";
   return std::isfinite(*value) ? fmt::format("{:.1f}", *value) : "exact";
-}
-
-json score_json(const Evaluation& score) {
-  json object{{"n", score.n}};
-  const auto add = [&](const char* name, const std::optional<double>& value) {
-    if (value) object[name] = or_null(value);
-  };
-  add("top1", score.top1);
-  add("top5", score.top5);
-  add("loss", score.loss);
-  add("psnr_y", score.psnr_y);
-  add("bicubic_psnr_y", score.bicubic_psnr_y);
-  add("ssim_y", score.ssim_y);
-  add("argmax_agreement", score.argmax_agreement);
-  add("sqnr_db", score.sqnr_db);
-  return object;
 }
 
 const char* range_name(ReduceRange reduce) {
@@ -145,8 +130,8 @@ json result_json(const Quantized& quantized, const QuantizeSummary& summary) {
               {"calibration_samples", quantized.samples},
               {"layers", layers},
               {"activations", activations},
-              {"before", summary.before ? score_json(*summary.before) : json(nullptr)},
-              {"after", summary.after ? score_json(*summary.after) : json(nullptr)},
+              {"before", score_json(summary.before)},
+              {"after", score_json(summary.after)},
               {"output_sqnr_db", or_null(quantized.output_sqnr_db)},
               {"minmax_sqnr_db", or_null(quantized.minmax_sqnr_db)},
               {"file_bytes", {{"before", summary.bytes_before}, {"after", summary.bytes_after}}},

@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "cli/data_flags.h"
+#include "cli/overwrite.h"
 #include "cli/plan_report.h"
 #include "cli/sparsify_report.h"
 #include "cli/torch_setup.h"
@@ -135,6 +136,7 @@ void run_sparsify(SparsifyFlags& flags) {
   if (flags.data.empty() && options.method != SparsifyMethod::Magnitude)
     fail("--method {} trains and needs --data; without data there is --method magnitude", flags.method);
   call.check_outputs();
+  check_overwriting(call, {{"--data", flags.data}, {"--val", flags.val}});
   const std::int64_t limit = call.options.limit;
   const auto open = [&](const std::string& spec) -> DatasetPtr {
     if (spec.empty()) return nullptr;
@@ -176,9 +178,8 @@ void run_sparsify(SparsifyFlags& flags) {
     summary.after = score(result.graph, runner(dense));
   }
 
-  std::error_code ignored;
   write_onnx(result.graph, call.options.output);  // after all that can fail for the user's reasons
-  if (flags.recipe.checkpoints.empty()) std::filesystem::remove_all(options.train.checkpoints, ignored);
+  if (flags.recipe.checkpoints.empty()) remove_checkpoints(options.train.checkpoints);
   summary.bytes_before = static_cast<std::int64_t>(std::filesystem::file_size(call.options.model));
   summary.bytes_after = static_cast<std::int64_t>(std::filesystem::file_size(call.options.output));
   std::vector<std::string> files{call.options.output};

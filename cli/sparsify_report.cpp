@@ -4,22 +4,12 @@
 
 #include "cli/inspect_sparsity.h"
 #include "cli/json.h"
+#include "cli/score_json.h"
 #include "cli/train_report.h"
 #include "cli/verb.h"
 
 namespace lithe::cli {
 namespace {
-
-json score_json(const std::optional<Evaluation>& score) {
-  if (!score) return nullptr;
-  return {{"n", score->n},
-          {"top1", or_null(score->top1)},
-          {"top5", or_null(score->top5)},
-          {"loss", or_null(score->loss)},
-          {"psnr_y", or_null(score->psnr_y)},
-          {"ssim_y", or_null(score->ssim_y)},
-          {"argmax_agreement", or_null(score->argmax_agreement)}};
-}
 
 std::string pattern_text(const SparseLayer& layer) {
   return layer.pattern ? format_sparsity(*layer.pattern) : "dense";

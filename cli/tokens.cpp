@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "cli/data_flags.h"
+#include "cli/overwrite.h"
 #include "cli/plan_report.h"
 #include "cli/tokens_report.h"
 #include "cli/torch_setup.h"
@@ -74,39 +75,6 @@ void check_flags(const TokensFlags& flags) {
   only(method != "tome" || from_file, {"--importance"}, "methods that ask which tokens are important");
   only((ours || from_file) && !flags.call.options.report.empty(), {"--pictures"},
        "--report, and to the operators of DiffRate");
-}
-
-bool same_file(const std::string& a, const std::string& b) {
-  if (a.empty() || b.empty()) return false;
-  std::error_code error;
-  if (fs::equivalent(a, b, error)) return true;
-  const fs::path first = fs::weakly_canonical(a, error), second = fs::weakly_canonical(b, error);
-  return !first.empty() && first == second;
-}
-
-/// Throws Error(Input) if something that is read would be written over, or one result over another.
-void check_paths(const TokensFlags& flags) {
-  const std::string output = flags.call.options.output, schedule = flags.schedule_path();
-  const auto file_of = [](const std::string& spec) {  // kind:path,key=value and file#part
-    if (std::error_code missing; spec.empty() || fs::exists(spec, missing)) return spec;
-    const auto colon = spec.find(':');
-    const std::string path = colon == std::string::npos ? spec : spec.substr(colon + 1);
-    return path.substr(0, path.find_first_of(",#"));
-  };
-  const std::vector<std::pair<std::string, std::string>> inputs{
-      {"the model", flags.call.options.model},
-      {"the file of --schedule", file_of(flags.schedule)},
-      {"the file of --data", file_of(flags.data)},
-      {"the file of --val", file_of(flags.val)}};
-  for (const auto& [what, path] : inputs) {
-    if (same_file(output, path)) fail("-o {} is {}, which would be lost; give another file", output, what);
-    if (same_file(schedule, path))
-      fail("the schedule would be written over {}, '{}'; give another file by --schedule-out", what,
-           schedule);
-  }
-  if (same_file(schedule, output))
-    fail("the schedule would be written over the model, '{}'; give another file by --schedule-out", output);
-  require_writable(schedule);
 }
 
 TokenMethod method_of(const std::string& name) {
@@ -300,8 +268,9 @@ Work prepare_work(TokensFlags& flags, const Graph& model, TokensOptions options)
         "tome and evit, and --schedule",
         flags.learns() ? "--method diffrate learns the counts and" : "--fine-tune");
   if (!flags.compare.empty() && flags.val.empty()) fail("--compare scores the methods and needs --val");
-  check_paths(flags);
   call.check_outputs();
+  check_overwriting(call, {{"--schedule", flags.schedule}, {"--data", flags.data}, {"--val", flags.val}},
+                    {{"--schedule-out", flags.schedule_path()}});
   Work work{.model = model, .preprocess = options.train.preprocess, .plan = plan_tokens(model, options)};
   check_tokens(work.plan, options);
   if (!flags.compare.empty()) work.shares = shares_of(flags.compare);

@@ -4,6 +4,7 @@
 #include <map>
 
 #include "cli/json.h"
+#include "cli/score_json.h"
 #include "cli/train_report.h"
 
 namespace lithe::cli {
@@ -11,16 +12,6 @@ namespace {
 
 using Rows = std::vector<std::vector<std::string>>;
 const std::vector<std::string> kHeader{"block", "tokens in", "after pruning", "after merging", "operator"};
-
-json score_json(const std::optional<Evaluation>& score) {
-  if (!score) return nullptr;
-  return {{"n", score->n},
-          {"top1", or_null(score->top1)},
-          {"top5", or_null(score->top5)},
-          {"loss", or_null(score->loss)},
-          {"argmax_agreement", or_null(score->argmax_agreement)},
-          {"throughput", score->throughput}};
-}
 
 const char* step_name(const TokenStep& step) {
   switch (step.kind) {

@@ -4,6 +4,7 @@
 
 #include "cli/data_flags.h"
 #include "cli/network_for.h"
+#include "cli/overwrite.h"
 #include "cli/torch_setup.h"
 #include "cli/train_flags.h"
 #include "cli/train_report.h"
@@ -57,8 +58,15 @@ void run_train(TrainFlags& flags) {
   if (!first) call.options.quiet = true;
   if (address && device.is_cuda())
     device = at::Device(at::kCUDA, static_cast<at::DeviceIndex>(address->local_rank));
-  if (first) call.check_outputs();
-  if (first && !flags.weights.empty()) require_writable(flags.weights);
+  if (first) {
+    call.check_outputs();
+    check_overwriting(call,
+                      {{"--data", flags.data},
+                       {"--val", flags.validation},
+                       {"--init", flags.init},
+                       {"--teacher", flags.teacher}},
+                      {{"--save-weights", flags.weights}});
+  }
   TrainOptions options =
       training_options(flags.recipe, call, device, flags.recipe.optimiser == "adamw" ? kAdamRate : kSgdRate);
 
@@ -122,8 +130,7 @@ void run_train(TrainFlags& flags) {
     write_safetensors(flags.weights, {named_weights(trained), {}});
     files.push_back(flags.weights);
   }
-  std::error_code ignored;
-  if (result.complete && flags.recipe.checkpoints.empty()) fs::remove_all(options.checkpoints, ignored);
+  if (result.complete && flags.recipe.checkpoints.empty()) remove_checkpoints(options.checkpoints);
   const json object = train_json(result, options, count_parameters(trained));
   if (!call.options.report.empty()) {
     const auto written = write_report(train_report(result, options, call.options.model, flags.data),

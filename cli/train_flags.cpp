@@ -2,6 +2,7 @@
 
 #include <sstream>
 
+#include "cli/overwrite.h"
 #include "cli/validators.h"
 #include "lithe/base/error.h"
 
@@ -135,17 +136,6 @@ TrainOptions training_options(const RecipeFlags& flags, const Invocation& call, 
   options.checkpoints =
       flags.checkpoints.empty() ? default_checkpoints(call.options.output) : flags.checkpoints;
   return options;
-}
-
-std::string default_checkpoints(const std::string& output) {
-  return output + ".checkpoints";
-}
-
-void remove_checkpoints(const std::filesystem::path& folder) {
-  std::error_code ignored;
-  for (const char* name : {"last", "previous", "next", "best"})
-    std::filesystem::remove(folder / (std::string(name) + ".safetensors"), ignored);
-  if (std::filesystem::is_empty(folder, ignored) && !ignored) std::filesystem::remove(folder, ignored);
 }
 
 }  // namespace lithe::cli

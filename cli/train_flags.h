@@ -26,10 +26,4 @@ void add_training_flags(CLI::App& verb, RecipeFlags& flags, const std::string& r
 TrainOptions training_options(const RecipeFlags& flags, const Invocation& call, at::Device device,
                               double rate);
 
-/// Where checkpoints lie if --checkpoints does not say: "OUTPUT.checkpoints".
-std::string default_checkpoints(const std::string& output);
-
-/// Removes the checkpoints of a training from `folder`, and the folder if nothing else is in it.
-void remove_checkpoints(const std::filesystem::path& folder);
-
 }  // namespace lithe::cli

@@ -46,7 +46,10 @@ TEST(Train, WritesAModelThatEvalRuns) {
             read_onnx(out).constants.at("fc.weight").to_floats());
 
   // The model is a start for another training, and so are its weights alone.
-  const fs::path second = folder.path() / "second.onnx";
+  // What others have put beside the checkpoints stays.
+  const fs::path second = folder.path() / "second.onnx", beside = second.string() + ".checkpoints";
+  fs::create_directories(beside);
+  write_file(beside / "notes.txt", "mine");
   const Outcome again =
       run_lithe(recipe(out.string(), second) + "--epochs 1 --json --quiet --freeze fc.weight");
   ASSERT_EQ(again.status, 0) << again.err;
@@ -56,6 +59,13 @@ TEST(Train, WritesAModelThatEvalRuns) {
   const Outcome loaded = run_lithe(recipe("resnet20_x0.25", second) +
                                    "--epochs 1 --json --quiet --freeze fc.weight --init " + weights.string());
   ASSERT_EQ(loaded.status, 0) << loaded.err;
+  EXPECT_TRUE(fs::exists(beside / "notes.txt"));
+  EXPECT_FALSE(fs::exists(beside / "last.safetensors"));
+  expect_user_error(run_lithe(recipe(out.string(), second) + "--save-weights " + second.string()),
+                    "one file");
+  expect_user_error(run_lithe(recipe("resnet20_x0.25", second) + "--init " + weights.string() +
+                              " --save-weights " + weights.string()),
+                    "the file of --init");
   EXPECT_EQ(loaded.result()["epochs"][0]["loss"], again.result()["epochs"][0]["loss"]);
   EXPECT_EQ(read_onnx(second).constants.at("fc.weight").to_floats(),
             read_onnx(out).constants.at("fc.weight").to_floats());

@@ -1,0 +1,61 @@
+#include "cli/overwrite.h"
+
+#include <system_error>
+
+#include "lithe/base/error.h"
+#include "lithe/base/file.h"
+
+namespace lithe::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// The path in "kind:path,key=value" and "file#part", or the text itself if there is such a file.
+std::string path_of(const std::string& specification) {
+  if (std::error_code missing; specification.empty() || fs::exists(specification, missing))
+    return specification;
+  const auto colon = specification.find(':');
+  const std::string path = colon == std::string::npos ? specification : specification.substr(colon + 1);
+  return path.substr(0, path.find_first_of(",#"));
+}
+
+bool same_file(const std::string& a, const std::string& b) {
+  if (a.empty() || b.empty()) return false;
+  std::error_code error;
+  if (fs::equivalent(a, b, error)) return true;
+  const fs::path first = fs::weakly_canonical(a, error), second = fs::weakly_canonical(b, error);
+  return !first.empty() && first == second;
+}
+
+}  // namespace
+
+void check_overwriting(const Invocation& call, const std::vector<NamedFile>& reads,
+                       const std::vector<NamedFile>& writes) {
+  std::vector<NamedFile> results{{"-o", call.options.output}};
+  results.insert(results.end(), writes.begin(), writes.end());
+  for (std::size_t i = 0; i < results.size(); ++i) {
+    const auto& [flag, path] = results[i];
+    if (same_file(path, call.options.model))
+      fail("{} {} is the model itself, which would be lost; give another file", flag, path);
+    for (const NamedFile& read : reads)
+      if (same_file(path, path_of(read.path)))
+        fail("{} {} is the file of {}, which would be lost; give another file", flag, path, read.flag);
+    for (std::size_t other = 0; other < i; ++other)
+      if (same_file(path, results[other].path))
+        fail("{} and {} name one file, {}; give another file", results[other].flag, flag, path);
+    if (!path.empty()) require_writable(path);
+  }
+}
+
+std::string default_checkpoints(const std::string& output) {
+  return output + ".checkpoints";
+}
+
+void remove_checkpoints(const fs::path& folder) {
+  std::error_code ignored;
+  for (const char* name : {"last", "previous", "next", "best", "reconstruction"})
+    fs::remove(folder / (std::string(name) + ".safetensors"), ignored);
+  if (fs::is_empty(folder, ignored) && !ignored) fs::remove(folder, ignored);
+}
+
+}  // namespace lithe::cli
