@@ -71,7 +71,7 @@ void check_flags(const TokensFlags& flags) {
   only(flags.options.fine_tune_epochs > 0, {"--fine-tune-lr"}, "--fine-tune");
   only(ours, {"--kind", "--first-block"}, "--method diffrate, fixed and random");
   only(!from_file && method == "fixed", {"--fall"}, "--method fixed");
-  only(ours || from_file, {"--sizes"}, "the operators of DiffRate");
+  only(ours || from_file, {"--sizes", "--per-image"}, "the operators of DiffRate");
   only(method != "tome" || from_file, {"--importance"}, "methods that ask which tokens are important");
   only((ours || from_file) && !flags.call.options.report.empty(), {"--pictures"},
        "--report, and to the operators of DiffRate");
@@ -114,14 +114,15 @@ TokensOptions options_of(const TokensFlags& flags, const Preprocess& preprocess,
 }
 
 /// Milliseconds of one image on one thread (its share, where the file fixes a batch), the best of some runs
-/// in turns, so that both meet the same machine.
-std::pair<double, double> latencies(const Graph& first, const Graph& second, at::Device device) {
+/// in turns, so that both meet the same machine. The image is random where `given` has none.
+std::pair<double, double> latencies(const Graph& first, const Graph& second, at::Device device,
+                                    const Feeds& given) {
   const at::NoGradGuard no_grad;
   const int threads = at::get_num_threads();
   at::set_num_threads(1);
   Executor a(first, {.device = device}), b(second, {.device = device});
   const auto feeds = [&](const Graph& graph) {
-    Feeds all = random_inputs(graph, 1);
+    Feeds all = given.empty() ? random_inputs(graph, 1) : given;
     for (auto& [name, value] : all) value = value.to(device);
     return all;
   };
@@ -143,18 +144,20 @@ std::pair<double, double> latencies(const Graph& first, const Graph& second, at:
   return {best[0] / images, best[1] / images};
 }
 
+CompressOptions rewriting_of(const TokensOptions& options) {
+  return {.sizes = options.sizes, .class_rows = options.class_rows, .own_mass = options.own_mass};
+}
+
 /// The first images, and what is left of them behind a third and two thirds of the blocks and the last one.
-std::vector<Picture> draw_pictures(const TokensPlan& plan, const TokensResult& result,
-                                   const TokensOptions& options, const DatasetPtr& data, std::int64_t count) {
-  std::vector<Picture> pictures;
+void draw_pictures(const TokensPlan& plan, const TokensResult& result, const TokensOptions& options,
+                   const DatasetPtr& data, std::int64_t count, TokensSummary& summary) {
   const DatasetPtr some = seeded_subset(data, count, options.seed);
   Loader loader(some, {.batch = 1, .threads = 1});
   const std::size_t blocks = plan.model.blocks.size();
   for (Batch batch; loader.next(batch);) {
     const at::Tensor images = bind_batch(plan.prepared, batch).begin()->second;
-    if (images.dim() != 4) return {};
-    const auto fates = trace_tokens(plan.prepared, plan.model, result.steps, images,
-                                    {.sizes = options.sizes, .class_rows = options.class_rows});
+    if (images.dim() != 4) return;
+    const auto fates = trace_tokens(plan.prepared, plan.model, result.steps, images, rewriting_of(options));
     const at::Tensor picture = to_pixels(images[0], options.train.preprocess);
     const auto grid = patch_grid(plan.model, picture.size(1), picture.size(2));
     if (!grid)
@@ -167,9 +170,10 @@ std::vector<Picture> draw_pictures(const TokensPlan& plan, const TokensResult& r
       row.push_back(
           {fmt::format("block {}", l + 1), draw_survivors(picture, fates[l][0], plan.model.specials, *grid)});
     const int magnify = static_cast<int>(std::clamp<std::int64_t>(160 / picture.size(1), 1, 6));
-    pictures.push_back({batch.names[0], side_by_side_png(row, magnify), ""});
+    const at::Tensor last = fates.back()[0].contiguous();
+    summary.fates.emplace_back(last.data_ptr<std::int64_t>(), last.data_ptr<std::int64_t>() + last.numel());
+    summary.pictures.push_back({batch.names[0], side_by_side_png(row, magnify), ""});
   }
-  return pictures;
 }
 
 std::vector<double> shares_of(const std::string& text) {
@@ -190,9 +194,10 @@ std::vector<double> shares_of(const std::string& text) {
   return shares;
 }
 
-/// Every method that does not learn, at every share.
+/// Every method that does not learn, at every share; and the `learnt` counts, if there are any, brought to
+/// each by tokens from all blocks in turn.
 std::vector<TokenScore> compare(const TokensPlan& plan, const TokensOptions& options,
-                                const std::vector<double>& shares,
+                                const std::vector<double>& shares, const std::optional<TokenSchedule>& learnt,
                                 const std::function<Evaluation(const Graph&)>& score, Progress& progress) {
   struct Entry {
     std::string name;
@@ -209,7 +214,7 @@ std::vector<TokenScore> compare(const TokensPlan& plan, const TokensOptions& opt
       {"constant fraction, prune", TokenMethod::Fixed, TokenKind::Prune, TokenFall::Fraction},
       {"constant fraction, merge", TokenMethod::Fixed, TokenKind::Merge, TokenFall::Fraction}};
   std::vector<TokenScore> scores;
-  progress.start("comparing", static_cast<std::int64_t>(entries.size() * shares.size()));
+  progress.start("comparing", static_cast<std::int64_t>((entries.size() + (learnt ? 1 : 0)) * shares.size()));
   for (const Entry& entry : entries)
     for (const double share : shares) {
       TokensOptions own = options;
@@ -225,6 +230,20 @@ std::vector<TokenScore> compare(const TokensPlan& plan, const TokensOptions& opt
       }
       progress.advance();
     }
+  for (const double share : learnt ? shares : std::vector<double>()) {
+    const auto budget = static_cast<std::int64_t>(share * static_cast<double>(plan.cost.dense));
+    const TokenSchedule moved = repair_schedule(*learnt, plan.cost, plan.limits, budget);
+    const auto steps = reduce_steps(moved, plan.model.tokens);
+    const std::int64_t macs = plan.cost.total(steps);
+    if (macs <= budget && moved != *learnt)
+      scores.push_back({"diffrate, learnt counts moved",
+                        static_cast<double>(macs) / static_cast<double>(plan.cost.dense),
+                        score(compress_tokens(plan.prepared, plan.model, steps,
+                                              {.sizes = options.sizes, .class_rows = options.class_rows})
+                                  .graph)
+                            .top1.value_or(0)});
+    progress.advance();
+  }
   progress.finish();
   return scores;
 }
@@ -306,11 +325,26 @@ void add_pictures(TokensFlags& flags, const Work& work, TokensResult& result, To
   const DatasetPtr& shown = work.held_out ? work.held_out : work.data;
   if (!shown || flags.pictures == 0 || result.schedule.operators != TokenOperators::Reduce) return;
   try {
-    summary.pictures = draw_pictures(work.plan, result, work.options, shown, flags.pictures);
+    draw_pictures(work.plan, result, work.options, shown, flags.pictures, summary);
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::Input) throw;
     result.notes.push_back(fmt::format("no pictures of what survives: {}", error.what()));
   }
+}
+
+/// Where images keep counts of their own: how many, and the first image, whose time is measured.
+Feeds measure_own_counts(const Work& work, const TokensResult& result, int threads, TokensSummary& summary) {
+  const DatasetPtr& images = work.held_out ? work.held_out : work.data;
+  if (work.options.own_mass == 0 || !images) return {};
+  constexpr std::int64_t kEnough = 1000;
+  const DatasetPtr some = seeded_subset(images, kEnough, work.options.seed);
+  summary.own = count_own_tokens(work.plan.prepared, work.plan.model, work.plan.cost, result.steps,
+                                 rewriting_of(work.options), some, threads, work.options.train.device);
+  const std::int64_t fixed = fixed_batch(work.plan.prepared);
+  Loader loader(some, {.batch = std::max<std::int64_t>(1, fixed), .threads = 1});
+  Batch first;
+  loader.next(first);
+  return first.size() < fixed ? Feeds() : bind_batch(work.plan.prepared, first);
 }
 
 void run_tokens(TokensFlags& flags) {
@@ -361,15 +395,18 @@ void run_tokens(TokensFlags& flags) {
     shares.push_back(options.schedule ? own : options.share);
     std::sort(shares.begin(), shares.end());
     shares.erase(std::unique(shares.begin(), shares.end()), shares.end());
+    const std::optional<TokenSchedule> moved_from =
+        result.learnt ? std::optional(result.schedule) : std::nullopt;
     summary.compared = compare(
-        work.plan, options, shares, [&](const Graph& graph) { return score(graph, nullptr); },
+        work.plan, options, shares, moved_from, [&](const Graph& graph) { return score(graph, nullptr); },
         call.progress());
     if (summary.after && summary.after->top1)
       summary.compared.push_back({summary.method + " (result)", own, *summary.after->top1});
     if (summary.before && summary.before->top1)
       summary.compared.push_back({"dense", 1, *summary.before->top1});
   }
-  std::tie(summary.ms_before, summary.ms_after) = latencies(model, result.graph, device);
+  const Feeds image = measure_own_counts(work, result, call.threads(), summary);
+  std::tie(summary.ms_before, summary.ms_after) = latencies(model, result.graph, device, image);
   summary.bytes_before = static_cast<std::int64_t>(fs::file_size(call.options.model));
   summary.bytes_after = file_bytes(result.graph);
 
@@ -483,6 +520,11 @@ void add_tokens(CLI::App& app) {
                    "weighted (as in ToMe)")
       ->check(CLI::IsMember({"faithful", "consistent", "weighted"}))
       ->capture_default_str();
+  verb->add_option(
+          "--per-image", flags->options.own_mass,
+          "every image keeps only its most important patches that hold this share of the importance; "
+          "the counts are then the most that an image keeps (default: all keep as many)")
+      ->check(positive_up_to(1));
   verb->add_option(
           "--importance", flags->importance,
           "whose attention says how important a token is: class (the first special token), mean (all "

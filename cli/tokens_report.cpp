@@ -13,9 +13,10 @@ namespace {
 using Rows = std::vector<std::vector<std::string>>;
 const std::vector<std::string> kHeader{"block", "tokens in", "after pruning", "after merging", "operator"};
 
-const char* step_name(const TokenStep& step) {
+const char* step_name(const TokensResult& result, const TokenStep& step) {
   switch (step.kind) {
     case TokenStep::Kind::Reduce:
+      if (result.own_mass > 0) return "TokenReduceOwn";
       return step.prune == step.merge ? "TokenPrune" : "TokenReduce";
     case TokenStep::Kind::Tome:
       return "TomeMerge";
@@ -36,7 +37,7 @@ Rows block_rows(const TokensResult& result) {
   for (std::size_t l = 0; l < result.steps.size(); ++l)
     rows.push_back({result.model.blocks[l].name, std::to_string(tokens_in(result, l)),
                     std::to_string(result.schedule.prune[l]), std::to_string(result.tokens[l]),
-                    step_name(result.steps[l])});
+                    step_name(result, result.steps[l])});
   return rows;
 }
 
@@ -48,9 +49,42 @@ std::string mega(std::int64_t macs) {
   return fmt::format("{:.3f} M", static_cast<double>(macs) / 1e6);
 }
 
+std::string with_spread(const Spread& spread, int digits) {
+  return fmt::format("{:.{}f} ± {:.{}f}", spread.mean, digits, spread.deviation, digits);
+}
+
+json spread_json(const Spread& spread) {
+  return {
+      {"mean", spread.mean}, {"deviation", spread.deviation}, {"least", spread.least}, {"most", spread.most}};
+}
+
+/// What images with counts of their own keep; null where all keep as many, or where there are no images.
+json own_json(const TokensSummary& summary) {
+  if (!summary.own) return nullptr;
+  json tokens = json::array();
+  for (const Spread& one : summary.own->tokens) tokens.push_back(spread_json(one));
+  return {{"mass", summary.options.own_mass},
+          {"n", summary.own->images},
+          {"macs_ratio", spread_json(summary.own->macs)},
+          {"tokens", tokens}};
+}
+
+Rows own_rows(const TokensResult& result, const OwnCounts& own) {
+  Rows rows;
+  for (std::size_t l = 0; l < own.tokens.size(); ++l)
+    rows.push_back({result.model.blocks[l].name, std::to_string(result.tokens[l]),
+                    with_spread(own.tokens[l], 1),
+                    fmt::format("{:.0f} to {:.0f}", own.tokens[l].least, own.tokens[l].most)});
+  return rows;
+}
+const std::vector<std::string> kOwnHeader{"block", "at most", "mean ± deviation", "range"};
+
 Rows summary_rows(const TokensResult& result, const TokensSummary& summary) {
   Rows rows{{"MACs of one image", mega(result.macs_before), mega(result.macs)},
             {"of the dense model", "1", fmt::format("{:.4f}", ratio(result))}};
+  if (summary.own)
+    rows.push_back(
+        {fmt::format("that {} images take", summary.own->images), "1", with_spread(summary.own->macs, 4)});
   const auto score = [&](const char* name, std::optional<double> Evaluation::*member, double factor) {
     if (!summary.before || !summary.after || !((*summary.before).*member)) return;
     rows.push_back({name, fmt::format("{:.2f}", factor * *((*summary.before).*member)),
@@ -168,14 +202,16 @@ json tokens_json(const TokensResult& result, const TokensSummary& summary) {
                       {"tokens_in", tokens_in(result, l)},
                       {"prune", result.schedule.prune[l]},
                       {"merge", result.tokens[l]},
-                      {"operator", step_name(result.steps[l])},
+                      {"operator", step_name(result, result.steps[l])},
                       {"weight_bits", nullptr},
                       {"activation_bits", nullptr},
                       {"sqnr_db", nullptr},
                       {"bytes", nullptr}});
   for (const TokenScore& score : summary.compared)
     compared.push_back({{"method", score.method}, {"macs_ratio", score.macs_ratio}, {"top1", score.top1}});
-  json learnt;
+  json learnt, survivors = json::array();
+  for (std::size_t i = 0; i < summary.fates.size(); ++i)
+    survivors.push_back({{"image", summary.pictures[i].title}, {"tokens", summary.fates[i]}});
   if (result.learnt) learnt = {{"prune", result.learnt->prune}, {"merge", result.learnt->merge}};
   return {{"method", summary.method},
           {"prune", result.schedule.prune},
@@ -188,10 +224,12 @@ json tokens_json(const TokensResult& result, const TokensSummary& summary) {
           {"special_tokens", result.model.specials},
           {"importance", importance_text(result.model)},
           {"layers", layers},
+          {"per_image", own_json(summary)},
           {"before", score_json(summary.before)},
           {"after", score_json(summary.after)},
           {"latency_ms", {{"before", or_null(summary.ms_before)}, {"after", or_null(summary.ms_after)}}},
           {"compared", compared},
+          {"survivors", survivors},
           {"epochs", history_json(result.history)},
           {"fine_tuning", history_json(result.fine_tuning)},
           {"complete", result.complete},
@@ -205,7 +243,9 @@ std::string tokens_table(const TokensResult& result) {
 }
 
 std::string tokens_summary_table(const TokensResult& result, const TokensSummary& summary) {
-  return format_table({"", "before", "after"}, summary_rows(result, summary));
+  std::string text = format_table({"", "before", "after"}, summary_rows(result, summary));
+  if (summary.own) text += "\n" + format_table(kOwnHeader, own_rows(result, *summary.own));
+  return text;
 }
 
 Report tokens_report(const TokensResult& result, const TokensSummary& summary) {
@@ -231,6 +271,17 @@ Report tokens_report(const TokensResult& result, const TokensSummary& summary) {
   for (const std::string& column : kHeader)
     blocks.columns.push_back({column, column != "block" && column != "operator"});
   report.add(std::move(blocks));
+  if (summary.own) {
+    Table own{
+        .title = "Tokens that images keep",
+        .rows = own_rows(result, *summary.own),
+        .note = fmt::format(
+            "Behind each block, of {} images that run alone. In a batch all have as many as the one that "
+            "keeps most.",
+            summary.own->images)};
+    for (const std::string& column : kOwnHeader) own.columns.push_back({column, column != "block"});
+    report.add(std::move(own));
+  }
   LinePlot kept{.title = "Kept tokens", .x_label = "block", .y_label = "tokens"};
   Series pruned{.name = "after pruning"}, merged{.name = "after merging"};
   for (std::size_t l = 0; l < result.tokens.size(); ++l) {

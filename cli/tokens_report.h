@@ -9,6 +9,7 @@
 #include "cli/verb.h"
 #include "lithe/metrics/evaluate.h"
 #include "lithe/report/report.h"
+#include "lithe/tokens/own_counts.h"
 #include "lithe/tokens/tokens.h"
 
 namespace lithe::cli {
@@ -28,7 +29,10 @@ struct TokensSummary {
   std::int64_t bytes_before = 0, bytes_after = 0;
   std::vector<TokenScore> compared = {};
   std::vector<Picture> pictures = {};
-  std::string searched = {};  // what the counts were learnt from, for people
+  std::vector<std::vector<std::int64_t>> fates =
+      {};                             // of their tokens behind the last block: see trace_tokens
+  std::optional<OwnCounts> own = {};  // of images that keep counts of their own
+  std::string searched = {};          // what the counts were learnt from, for people
 };
 
 const char* token_tail_name(TokenTail tail);

@@ -139,12 +139,8 @@ class Body {
   std::int64_t opset_;
 };
 
-/// `importance` [b, n] and `key` [b, n], by which tokens are sorted: special ones in front.
-void write_importance(Body& body) {
-  body.attribute("specials");
-  body.attribute("rows");
-  body.slice("queries", "attention", "from_0", "rows_1", 2);
-  body.reduce("importance", "ReduceMean", "queries", {1, 2});
+/// `key` [b, n], by which tokens of `importance` [b, n] are sorted: special ones in front.
+void write_key(Body& body) {
   const std::string position = body.range("position", body.length("count", "attention", 3));
   const std::string special = body.op("special", "Less", {position, "specials"});
   // Above 1, which no importance exceeds, and falling.
@@ -154,6 +150,15 @@ void write_importance(Body& body) {
                         {body.op("top_rank", "Add", {"specials", body.whole("one_long", 1)}), position}),
                 DType::Float32);
   body.op("key", "Where", {special, rank, "importance"});
+}
+
+/// `importance` and `key` [b, n].
+void write_importance(Body& body) {
+  body.attribute("specials");
+  body.attribute("rows");
+  body.slice("queries", "attention", "from_0", "rows_1", 2);
+  body.reduce("importance", "ReduceMean", "queries", {1, 2});
+  write_key(body);
 }
 
 /// `order`, `tokens` and `sizes` of the most important `count` (an attribute).
@@ -183,27 +188,32 @@ Function prune_function(std::int64_t opset) {
                   {"kept", "specials", "rows"}, std::move(body));
 }
 
-Function reduce_function(std::int64_t opset) {
-  Body body(opset);
-  write_selection(body, "prune");
-  body.attribute("merge");
+/// `y` and `new_size`: `tokens` and `sizes` behind the first `merge` folded into these. Where `present` [b,
+/// n] is given, only tokens with a 1 there have a part in it.
+void write_merge(Body& body, const std::string& merge, const std::string& present = "") {
   for (const char* name : {"scaled", "weighted", "least"}) body.float_attribute(name);
   body.number("one", 1);
-  const std::string targets = body.slice("targets", "tokens", "from_0", "merge_1", 1);
-  const std::string sources = body.slice("sources", "tokens", "merge_1", "to_end", 1);
+  const auto if_present = [&](const std::string& output, const std::string& value, const std::string& from,
+                              const std::string& to) {
+    if (present.empty()) return value;
+    return body.op(output, "Mul", {value, body.slice(output + ".present", present, from, to, 1)});
+  };
+  const std::string merge_1 = merge + "_1";
+  const std::string targets = body.slice("targets", "tokens", "from_0", merge_1, 1);
+  const std::string sources = body.slice("sources", "tokens", merge_1, "to_end", 1);
   const std::string unit = body.direction("unit", "tokens");
   const std::string similarity = body.op(
       "similarity", "MatMul",
-      {body.slice("source_units", unit, "merge_1", "to_end", 1),
-       body.transposed("target_columns", body.slice("target_units", unit, "specials_1", "merge_1", 1))});
+      {body.slice("source_units", unit, merge_1, "to_end", 1),
+       body.transposed("target_columns", body.slice("target_units", unit, "specials_1", merge_1, 1))});
   const std::string cosine = body.reduce("cosine", "ReduceMax", similarity, {-1});
   const std::string nearest = body.op("nearest", "Add",
                                       {body.op("nearest_free", "ArgMax", {similarity},
                                                {{"axis", std::int64_t{-1}}, {"keepdims", std::int64_t{0}}}),
                                        "specials"});
-  const std::string group = body.membership("group", nearest, "merge");
-  const std::string target_sizes = body.slice("target_sizes", "sizes", "from_0", "merge_1", 1);
-  const std::string source_sizes = body.slice("source_sizes", "sizes", "merge_1", "to_end", 1);
+  const std::string group = body.membership("group", nearest, merge);
+  const std::string target_sizes = body.slice("target_sizes", "sizes", "from_0", merge_1, 1);
+  const std::string source_sizes = body.slice("source_sizes", "sizes", merge_1, "to_end", 1);
   // 1 + switch (value - 1) is the value or exactly 1.
   const auto either = [&](const std::string& output, const std::string& value, const std::string& wanted) {
     return body.op(output, "Add",
@@ -211,23 +221,95 @@ Function reduce_function(std::int64_t opset) {
                                    {wanted, body.op(output + ".rest", "Sub", {value, "one"})})});
   };
   const std::string target_weights = either("target_weights", target_sizes, "weighted");
-  const std::string source_weights = either("source_weights", source_sizes, "weighted");
+  const std::string source_weights =
+      if_present("present_weights", either("source_weights", source_sizes, "weighted"), merge_1, "to_end");
   const std::string sum = body.op(
       "sum", "Add",
       {body.times_rows("weighted_targets", targets, target_weights),
        body.op("gathered", "MatMul", {group, body.times_rows("weighted_sources", sources, source_weights)})});
-  const std::string total =
+  std::string total =
       body.op("total", "Add", {target_weights, body.times_vector("gathered_weights", group, source_weights)});
+  if (!present.empty())
+    total = body.op("some_total", "Max", {total, body.number("some", kSmallestTokenSize)});
   body.op("y", "Div", {sum, body.unsqueeze("total_column", total, -1)});
-  const std::string shrunk =
+  const std::string shrunk = if_present(
+      "present_shrunk",
       body.op("shrunk", "Max",
-              {body.op("scaled_sizes", "Mul", {source_sizes, either("factor", cosine, "scaled")}), "least"});
+              {body.op("scaled_sizes", "Mul", {source_sizes, either("factor", cosine, "scaled")}), "least"}),
+      merge_1, "to_end");
   const std::string grown = body.op("own_sizes", "Max", {target_sizes, "least"});
-  body.op("new_size", "Max",
-          {body.op("size_sum", "Add", {grown, body.times_vector("gathered_sizes", group, shrunk)}),
-           body.number("smallest", kSmallestTokenSize)});
+  const std::string size =
+      body.op(present.empty() ? "new_size" : "any_size", "Max",
+              {body.op("size_sum", "Add", {grown, body.times_vector("gathered_sizes", group, shrunk)}),
+               body.number("smallest", kSmallestTokenSize)});
+  if_present("new_size", size, "from_0", merge_1);
+}
+
+Function reduce_function(std::int64_t opset) {
+  Body body(opset);
+  write_selection(body, "prune");
+  body.attribute("merge");
+  write_merge(body, "merge");
   return finished(kTokenReduce, opset, {"x", "attention", "size"}, {"y", "new_size"},
                   {"prune", "merge", "specials", "rows", "scaled", "weighted", "least"}, std::move(body));
+}
+
+/// As many tokens as the image of the batch that needs most; what others do not need is zero, of size 0. One
+/// token more of that kind stands behind them while they are merged, so that no part is ever empty.
+Function reduce_own_function(std::int64_t opset) {
+  Body body(opset);
+  for (const char* name : {"specials", "rows", "prune", "merge"}) body.attribute(name);
+  body.float_attribute("mass");
+  const std::string nothing = body.number("nothing", 0);
+  const auto as_float = [&](const std::string& output, const std::string& input) {
+    return body.cast(output, input, DType::Float32);
+  };
+  const std::string sizes = body.full_sizes();
+  const std::string here = as_float("here", body.op("is_here", "Greater", {sizes, nothing}));
+  const std::string votes = body.slice("votes", here, "from_0", "rows_1", 1);
+  const std::string mean_heads =
+      body.reduce("mean_heads", "ReduceMean", body.slice("queries", "attention", "from_0", "rows_1", 2), {1});
+  const std::string weighed = body.times_vector("weighed", body.transposed("columns", mean_heads), votes);
+  const std::string voters = body.reduce("voters", "ReduceSum", votes, {-1}, 1);
+  body.op("importance", "Mul", {body.op("mean_vote", "Div", {weighed, voters}), here});
+  write_key(body);
+
+  // Of the most important `prune` or fewer, as many as hold the share `mass` of what all patches have.
+  const std::string most = body.op("most", "Min", {"prune", "count"});
+  body.largest("sorted", "key", body.op("most_1", "Reshape", {most, "step_1"}));
+  const std::string falling = body.slice("falling", "sorted.values", "specials_1", "to_end", 1);
+  const std::string sums = body.op("sums", "CumSum", {falling, body.whole("sum_axis", 1)});
+  const std::string all = body.reduce(
+      "all", "ReduceSum", body.op("patches", "Where", {"special", nothing, "importance"}), {-1}, 1);
+  const std::string short_of =
+      as_float("short_of", body.op("is_short", "Less", {sums, body.op("needed", "Mul", {all, "mass"})}));
+  const std::string wanted =
+      body.op("wanted", "Add",
+              {body.reduce("steps", "ReduceSum", short_of, {-1}, 1),
+               as_float("first", body.op("first_long", "Add", {"specials", "one_long"}))});
+  const std::string kept = body.op(
+      "kept", "Min",
+      {wanted, as_float("most_float", most), body.reduce("present_count", "ReduceSum", here, {-1}, 1)});
+  const std::string width =
+      body.cast("width", body.reduce("widest", "ReduceMax", kept, {0, 1}), DType::Int64);
+  const std::string order =
+      body.slice("order", "sorted", "from_0", body.op("width_1", "Reshape", {width, "step_1"}), 1);
+  const std::string stays =
+      as_float("stays", body.op("is_kept", "Less", {as_float("places", body.range("place", width)), kept}));
+
+  const auto with_one_more = [&](const std::string& output, const std::string& value, Ints pads) {
+    return body.op(output, "Pad", {value, body.ints(output + ".pads", std::move(pads))});
+  };
+  with_one_more("tokens", body.times_rows("own_tokens", body.rows("sorted_tokens", "x", order), stays),
+                {0, 0, 0, 0, 1, 0});
+  with_one_more("sizes", body.op("left_sizes", "Mul", {body.rows("sorted_sizes", sizes, order), stays}),
+                {0, 0, 0, 1});
+  const std::string present = with_one_more("present", stays, {0, 0, 0, 1});
+  body.op("into_1", "Reshape", {body.op("into", "Min", {"merge", width}), "step_1"});
+  write_merge(body, "into", present);
+  return finished(kTokenReduceOwn, opset, {"x", "attention", "size"}, {"y", "new_size"},
+                  {"prune", "merge", "specials", "rows", "mass", "scaled", "weighted", "least"},
+                  std::move(body));
 }
 
 Function evit_function(std::int64_t opset) {
@@ -328,8 +410,9 @@ void add_token_functions(Graph& graph) {
         [&](const Function& one) { return one.domain == function.domain && one.name == function.name; });
   };
   const std::int64_t opset = graph.opset();
-  for (Function& function : std::vector<Function>{prune_function(opset), reduce_function(opset),
-                                                  tome_function(opset), evit_function(opset)}) {
+  for (Function& function :
+       std::vector<Function>{prune_function(opset), reduce_function(opset), reduce_own_function(opset),
+                             tome_function(opset), evit_function(opset)}) {
     const bool used = std::any_of(graph.nodes.begin(), graph.nodes.end(), [&](const Node& node) {
       return node.domain == function.domain && node.op_type == function.name;
     });

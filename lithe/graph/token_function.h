@@ -18,6 +18,13 @@ inline constexpr const char* kTokenPrune = "TokenPrune";
 /// 1, then all are made at least `least`. Chen et al., "DiffRate: Differentiable Compression Rate for
 /// Efficient Vision Transformers", ICCV 2023, with a floor of 1e-6 below all sizes, whose logarithm is taken.
 inline constexpr const char* kTokenReduce = "TokenReduce";
+/// `TokenReduceOwn(x, attention, size; prune, merge, specials, rows, mass, scaled, weighted, least)` -> (x',
+/// size'): TokenReduce with counts of every sample's own. A token of size 0 is not there. A sample prunes to
+/// its most important tokens that hold the share `mass` (0 to 1) of the importance of all that are not
+/// special, one of them at least and no more than `prune` tokens in all, and merges what is more than
+/// `merge`. The result has as many tokens as the sample that keeps most; behind a sample's own ones they are
+/// 0 and of size 0.
+inline constexpr const char* kTokenReduceOwn = "TokenReduceOwn";
 /// `TomeMerge(x, keys, size; removed, specials, order)` -> (x', size'): keys [b, heads, d, n]. Tokens of even
 /// index find the most similar one of odd index by the mean of the keys over the heads; the `removed` most
 /// similar pairs become one, by size. Those of even index that stay and then those of odd index are put out

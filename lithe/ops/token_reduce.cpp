@@ -1,4 +1,4 @@
-// TokenPrune and TokenReduce of domain "lithe".
+// TokenPrune, TokenReduce and TokenReduceOwn of domain "lithe".
 #include "lithe/ops/token_reduce.h"
 
 #include <ATen/Parallel.h>
@@ -12,8 +12,8 @@
 namespace lithe {
 namespace {
 
-void check(const at::Tensor& x, const at::Tensor& attention, const at::Tensor& size, const TokenReduction& r,
-           std::int64_t rows, const std::string& what) {
+void check_shapes(const at::Tensor& x, const at::Tensor& attention, const at::Tensor& size,
+                  const std::string& what) {
   if (x.dim() != 3) fail("{}: tokens must be [n, tokens, channels], not {}", what, format_shape(shape_of(x)));
   if (attention.dim() != 4 || attention.size(0) != x.size(0) || attention.size(3) != x.size(1))
     fail("{}: the attention {} does not fit the tokens {}", what, format_shape(shape_of(attention)),
@@ -21,6 +21,11 @@ void check(const at::Tensor& x, const at::Tensor& attention, const at::Tensor& s
   if (size.dim() != 2 || size.size(1) != x.size(1) || (size.size(0) != 1 && size.size(0) != x.size(0)))
     fail("{}: the sizes {} do not fit the tokens {}", what, format_shape(shape_of(size)),
          format_shape(shape_of(x)));
+}
+
+void check(const at::Tensor& x, const at::Tensor& attention, const at::Tensor& size, const TokenReduction& r,
+           std::int64_t rows, const std::string& what) {
+  check_shapes(x, attention, size, what);
   if (r.specials < 0 || r.prune > x.size(1) || r.merge > r.prune || r.merge <= r.specials || rows < 1)
     fail("{}: from {} tokens, {} of them special, {} cannot be kept and then {}", what, x.size(1), r.specials,
          r.prune, r.merge);
@@ -63,7 +68,54 @@ std::vector<at::Tensor> token_reduce(const OpCall& call) {
   return run(call, reduction_of(call, "prune", "merge"));
 }
 
+/// The same inputs and outputs; attributes of token_reduce and mass.
+std::vector<at::Tensor> token_reduce_own(const OpCall& call) {
+  const bool traced = !call.node.output(2).empty();
+  ReducedTokens result = reduce_own_tokens(
+      call.input(0), call.input(1), call.input(2), reduction_of(call, "prune", "merge"),
+      call.node.attr("rows", std::int64_t{1}), call.node.attr("mass", 1.0f), traced, describe(call.node));
+  return {result.x, result.size, result.assignment};
+}
+
 }  // namespace
+
+ReducedTokens reduce_own_tokens(const at::Tensor& x, const at::Tensor& attention, const at::Tensor& size,
+                                const TokenReduction& reduction, std::int64_t rows, double mass,
+                                bool want_assignment, const std::string& what) {
+  check_shapes(x, attention, size, what);
+  const std::int64_t batch = x.size(0), tokens = x.size(1), s = reduction.specials;
+  const at::Tensor sizes = size.expand({batch, tokens}),
+                   present = (sizes.detach() > 0).sum({1}).to(at::kCPU, at::kLong);
+  std::vector<ReducedTokens> parts;
+  std::int64_t width = 0;
+  for (std::int64_t b = 0; b < batch; ++b) {
+    const auto there = present[b].item<std::int64_t>();
+    const auto own = [&](const at::Tensor& of, std::int64_t axis) {
+      return of.slice(0, b, b + 1).slice(axis, 0, there);
+    };
+    const at::Tensor votes = own(attention, 3).slice(2, 0, std::min(rows, there));
+    const at::Tensor importance =
+        std::get<0>(mean_importance(votes.detach(), rows)[0].slice(0, s).sort(0, /*descending=*/true));
+    const at::Tensor sums = importance.cumsum(0);
+    const auto before = (sums < importance.sum() * mass).sum().item<std::int64_t>();
+    TokenReduction counts = reduction;
+    counts.prune = std::min({reduction.prune, there, s + before + 1});
+    counts.merge = std::min(reduction.merge, counts.prune);
+    parts.push_back(reduce_tokens(own(x, 1), votes, own(sizes, 1), counts, rows, want_assignment, what));
+    width = std::max(width, counts.merge);
+  }
+  std::vector<at::Tensor> all_x, all_sizes, all_assignments;
+  for (const ReducedTokens& one : parts) {
+    const std::int64_t rest = width - one.x.size(1);
+    all_x.push_back(at::constant_pad_nd(one.x, {0, 0, 0, rest}));
+    all_sizes.push_back(at::constant_pad_nd(one.size, {0, rest}));
+    if (one.assignment.defined())
+      all_assignments.push_back(
+          at::constant_pad_nd(one.assignment, {0, tokens - one.assignment.size(1)}, -1));
+  }
+  return {at::cat(all_x), at::cat(all_sizes),
+          all_assignments.empty() ? at::Tensor() : at::cat(all_assignments)};
+}
 
 at::Tensor mean_importance(const at::Tensor& attention, std::int64_t rows) {
   return attention.slice(2, 0, std::min(rows, attention.size(2))).mean({1, 2});
@@ -154,6 +206,7 @@ ReducedTokens reduce_tokens(const at::Tensor& x, const at::Tensor& attention, co
 void register_token_reduce(OpRegistry& registry) {
   registry.add(kTokenPrune, token_prune, 1, 1, "lithe");
   registry.add(kTokenReduce, token_reduce, 1, 1, "lithe");
+  registry.add(kTokenReduceOwn, token_reduce_own, 1, 1, "lithe");
 }
 
 }  // namespace lithe

@@ -21,8 +21,16 @@ ReducedTokens reduce_tokens(const at::Tensor& x, const at::Tensor& attention, co
                             TokenReduction reduction, std::int64_t rows, bool want_assignment,
                             const std::string& what);
 
-/// The same from plain LibTorch operators, with gradients to x through the values of the tokens; which tokens
-/// are kept and where they go is not differentiated, nor are sizes.
+/// The same with counts of every sample's own: at most `reduction.prune` and `reduction.merge` tokens, and no
+/// more than hold the share `mass` of the importance (TokenReduceOwn in lithe/graph/token_function.h). Tokens
+/// of size 0 stand behind all others and are not there; each sample comes to what it would alone. The
+/// assignment of what is not there is -1.
+ReducedTokens reduce_own_tokens(const at::Tensor& x, const at::Tensor& attention, const at::Tensor& size,
+                                const TokenReduction& reduction, std::int64_t rows, double mass,
+                                bool want_assignment, const std::string& what);
+
+/// `reduce_tokens` from plain LibTorch operators, with gradients to x through the values of the tokens; which
+/// tokens are kept and where they go is not differentiated, nor are sizes.
 ReducedTokens reduce_tokens_composed(const at::Tensor& x, const at::Tensor& attention, const at::Tensor& size,
                                      const TokenReduction& reduction, std::int64_t rows);
 

@@ -29,7 +29,9 @@ class Rewriter {
       require_class_rows();
       result.tokens.back() = model_.specials;
     }
-    free_token_count(graph_, model_, result.tokens, options_.class_rows);
+    const bool own = options_.own_mass > 0;
+    if (own) require_own_counts(steps);
+    free_token_count(graph_, model_, result.tokens, options_.class_rows, !own);
     std::string sizes;  // "": all are 1
     tokens = model_.tokens;
     for (std::size_t l = 0; l < model_.blocks.size(); ++l) {
@@ -87,6 +89,18 @@ class Rewriter {
       for (const std::string& output : node.outputs)
         if (output == value) return node;
     throw std::logic_error("no node makes " + value);
+  }
+
+  void require_own_counts(const std::vector<TokenStep>& steps) const {
+    for (const TokenStep& step : steps)
+      if (step.kind == TokenStep::Kind::Tome || step.kind == TokenStep::Kind::Evit)
+        fail("images keep counts of their own with the operators of DiffRate alone");
+    for (const AttentionBlock& block : model_.blocks)
+      if (block.flat)
+        fail(
+            "the heads of the attention '{}' share an axis with the batch, so that images cannot keep counts "
+            "of their own; export the model with an axis for them",
+            block.name);
   }
 
   void require_class_rows() const {
@@ -161,7 +175,7 @@ class Rewriter {
               {"order", tome_order(tokens, step.removed)}},
              2, "lithe");
       sizes = graph_.nodes.back().output(1);
-    } else if (step.merge == step.prune) {
+    } else if (step.merge == step.prune && options_.own_mass == 0) {
       common["kept"] = step.prune;
       x = op(name, kTokenPrune, {block.residual, unflat(block.probabilities, block.flat, square), given},
              common, outputs, "lithe");
@@ -173,8 +187,10 @@ class Rewriter {
       common["weighted"] = options_.sizes == TokenSizes::Weighted ? 1.0f : 0.0f;
       common["least"] =
           options_.sizes == TokenSizes::Consistent ? 1.0f : std::numeric_limits<float>::lowest();
-      x = op(name, kTokenReduce, {block.residual, unflat(block.probabilities, block.flat, square), given},
-             common, outputs, "lithe");
+      if (options_.own_mass > 0) common["mass"] = static_cast<float>(options_.own_mass);
+      x = op(name, options_.own_mass > 0 ? kTokenReduceOwn : kTokenReduce,
+             {block.residual, unflat(block.probabilities, block.flat, square), given}, common, outputs,
+             "lithe");
       sizes = graph_.nodes.back().output(1);
     }
     if (graph_.nodes.back().outputs.size() > 2) result.assignments[l] = graph_.nodes.back().output(2);

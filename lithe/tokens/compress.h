@@ -33,13 +33,17 @@ std::int64_t tokens_after(const TokenStep& step, std::int64_t tokens);
 struct CompressOptions {
   TokenSizes sizes = TokenSizes::Faithful;
   bool class_rows =
-      false;           // the last block computes the rows of special tokens alone; needs TokenTail::Specials
+      false;  // the last block computes the rows of special tokens alone; needs TokenTail::Specials
+  /// In (0, 1): every image keeps only its most important patches that hold this share of the importance, and
+  /// the steps' counts are the most it may keep (Kind::Reduce alone; see kTokenReduceOwn). 0: images keep
+  /// exactly these counts.
+  double own_mass = 0;
   bool trace = false;  // keep where tokens went, for the engine: see Compressed::assignments
 };
 
 struct Compressed {
   Graph graph;
-  std::vector<std::int64_t> tokens;  // behind each block
+  std::vector<std::int64_t> tokens;  // behind each block; with own_mass at most
   /// For each block with a step Reduce that removes tokens, the value that tells where its tokens went (int64
   /// [b, tokens before], -1: dropped); "" elsewhere. Only with `trace`; stock runtimes do not know them.
   std::vector<std::string> assignments;
@@ -58,8 +62,9 @@ Compressed compress_tokens(const Graph& prepared, const TokenModel& model,
                            const std::vector<TokenStep>& steps, const CompressOptions& options = {});
 
 /// Makes the Reshapes of `graph` that depend on the tokens of `model` take over sizes; `tokens` gives their
-/// number by segment (behind block l), as `TokenSegments` numbers them.
+/// number by segment (behind block l), as `TokenSegments` numbers them. Where it is not `fixed`, no Reshape
+/// may need it: throws Error(Input) naming one that does.
 void free_token_count(Graph& graph, const TokenModel& model, const std::vector<std::int64_t>& tokens,
-                      bool class_rows);
+                      bool class_rows, bool fixed = true);
 
 }  // namespace lithe

@@ -41,7 +41,7 @@ std::optional<Sizes> sizes_of(const Graph& graph, const std::string& value) {
 }  // namespace
 
 void free_token_count(Graph& graph, const TokenModel& model, const std::vector<std::int64_t>& tokens,
-                      bool class_rows) {
+                      bool class_rows, bool fixed) {
   const auto [two, three] = sized_twice(graph);
   std::vector<std::string> sums;
   for (const AttentionBlock& block : model.blocks) sums.push_back(block.residual);
@@ -82,6 +82,9 @@ void free_token_count(Graph& graph, const TokenModel& model, const std::vector<s
       }
     for (std::size_t d = copied; d < to->size(); ++d) {
       if (shape[d] == -1 || !holds_tokens(d)) continue;
+      if (open && !fixed)
+        fail("{}: needs the number of tokens, so that images cannot keep counts of their own",
+             describe(node));
       shape[d] = open ? (*to)[d] / held * count : -1;
       open = true;
     }

@@ -188,6 +188,14 @@ TokensPlan plan_tokens(const Graph& model, const TokensOptions& options) {
 }
 
 void check_tokens(const TokensPlan& plan, const TokensOptions& options) {
+  if (!(options.own_mass >= 0 && options.own_mass <= 1))
+    fail("the share of the importance that images keep must be above 0 and at most 1, not {}",
+         options.own_mass);
+  if (options.own_mass > 0)  // what the model does not allow is said before the work
+    compress_tokens(
+        plan.prepared, plan.model,
+        reduce_steps(dense_schedule(plan.model.blocks.size(), plan.model.tokens), plan.model.tokens),
+        {.own_mass = options.own_mass});
   if (options.schedule) {
     check_schedule(*options.schedule, plan.model.blocks.size(), plan.model.tokens, plan.model.specials);
     steps_of_schedule(plan, options);
@@ -279,12 +287,17 @@ TokensResult reduce_model_tokens(const TokensPlan& plan, const DatasetPtr& data,
           options.share, token_method_name(options.method),
           static_cast<double>(cost) / static_cast<double>(plan.cost.dense));
   }
-  Compressed compressed = compress_tokens(plan.prepared, plan.model, result.steps,
-                                          {.sizes = options.sizes, .class_rows = options.class_rows});
+  Compressed compressed = compress_tokens(
+      plan.prepared, plan.model, result.steps,
+      {.sizes = options.sizes, .class_rows = options.class_rows, .own_mass = options.own_mass});
   result.graph = std::move(compressed.graph);
+  result.own_mass = options.own_mass;
   result.tokens = std::move(compressed.tokens);
   result.schedule = schedule_of(result.steps, plan.model.tokens);
   result.macs = plan.cost.total(result.steps);
+  if (options.own_mass > 0)
+    result.notes.emplace_back(
+        "images keep counts of their own; those of the schedule, and its cost, are the most");
   for (const std::string& text : plan.model.aside) result.notes.push_back("left alone: " + text);
   if (options.fine_tune_epochs > 0 && result.complete) {
     if (!data) fail("fine-tuning needs images");

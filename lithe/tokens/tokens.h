@@ -44,6 +44,7 @@ struct TokensOptions {
   TokenKind kind = TokenKind::Both;       // of DiffRate, Random and Fixed
   TokenFall fall = TokenFall::Fraction;   // of Fixed
   TokenSizes sizes = TokenSizes::Faithful;
+  double own_mass = 0;       // see CompressOptions; the counts that are chosen are the most an image keeps
   bool class_rows = false;   // see CompressOptions
   bool first_block = false;  // block 1 may remove tokens too (that of ToMe always does)
   TokenImportance importance = TokenImportance::Auto;
@@ -66,6 +67,7 @@ struct TokensResult {
   TokenCost cost;
   std::vector<TokenStep> steps;
   std::vector<std::int64_t> tokens;  // behind each block
+  double own_mass = 0;               // if not 0, these counts and their cost are the most of an image
   TokenSchedule schedule;  // of the operators of DiffRate; of Tome and Evit what they keep, as pruning
   std::optional<TokenSchedule> learnt;            // before it was brought to the budget
   std::int64_t macs_before = 0, macs = 0;         // of one sample, as `measure_cost` counts them

@@ -1,5 +1,7 @@
 #include <gmock/gmock.h>
 
+#include <algorithm>
+
 #include "cli/lithe.h"
 #include "lithe/graph/onnx.h"
 #include "lithe/models/models.h"
@@ -51,6 +53,11 @@ TEST_F(TokensTool, LearnsCountsThatMeetTheBudget) {
   EXPECT_TRUE(result.at("after").contains("argmax_agreement"));
   EXPECT_GT(result.at("latency_ms").at("after").get<double>(), 0);
   EXPECT_GE(result.at("compared").size(), 14u);
+  const auto moved =
+      std::count_if(result.at("compared").begin(), result.at("compared").end(), [](const auto& one) {
+        return one.at("method") == "diffrate, learnt counts moved" && one.at("macs_ratio") > 0.65;
+      });
+  EXPECT_EQ(moved, 1);  // at 0.7; at 0.6 it is the result
   const std::string html = read_text_file(fs::path(report) / "report.html");
   for (const char* text :
        {"Accuracy against multiply-accumulates", "Kept tokens", "What survives", "data:image/png"})
@@ -134,6 +141,41 @@ TEST_F(TokensTool, FlagsDoWhatTheySay) {
   };
   const double faithful = first_image("faithful"), weighted = first_image("weighted");
   EXPECT_NE(faithful, weighted);
+}
+
+TEST_F(TokensTool, ImagesKeepCountsOfTheirOwn) {
+  const std::string fixed = "tokens " + model_ + kHeldOut + to_out_ + " --method fixed --flops 0.7";
+  const std::string report = (folder_.path() / "report").string();
+  const Outcome outcome = run_lithe(fixed + " --per-image 0.5 --json --report " + report);
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  const auto result = outcome.result(), own = result.at("per_image");
+  EXPECT_EQ(own.at("mass"), 0.5);
+  EXPECT_EQ(own.at("n"), result.at("after").at("n"));
+  ASSERT_EQ(own.at("tokens").size(), 4u);
+  EXPECT_LE(own.at("tokens")[3].at("most"), result.at("merge")[3]);
+  EXPECT_LT(own.at("macs_ratio").at("mean"), result.at("macs_ratio"));
+  EXPECT_GT(own.at("macs_ratio").at("deviation"), 0);
+  EXPECT_EQ(operators_of(outcome),
+            (std::vector<std::string>{"", "TokenReduceOwn", "TokenReduceOwn", "TokenReduceOwn"}));
+  ASSERT_FALSE(result.at("survivors").empty());
+  EXPECT_EQ(result.at("survivors")[0].at("tokens").size(), 26u);
+  EXPECT_THAT(read_text_file(fs::path(report) / "report.html"), HasSubstr("Tokens that images keep"));
+  const auto eval = [&](int batch) {
+    return run_lithe("eval " + out_ + " --data " + kSheet + ",columns=96:100 --json --threads 1 --batch " +
+                     std::to_string(batch))
+        .result()
+        .at("loss")
+        .get<double>();
+  };
+  EXPECT_NEAR(eval(1), eval(64), 1e-5);
+  const auto all = run_lithe(fixed + " --json").result();
+  EXPECT_TRUE(all.at("per_image").is_null());
+  EXPECT_EQ(all.at("merge"), result.at("merge"));
+  expect_user_error(run_lithe("tokens " + model_ + to_out_ + " --method tome --per-image 0.5"),
+                    "--per-image has no effect with --method tome");
+  LITHE_NEED_ONNX_RUNTIME();
+  ASSERT_EQ(run_lithe(fixed + " --per-image 0.5").status, 0);
+  EXPECT_EQ(run_lithe("verify " + out_ + " --json").status, 0);
 }
 
 TEST_F(TokensTool, SchedulesOfOtherMethodsAreReadBack) {

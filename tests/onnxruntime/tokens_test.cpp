@@ -28,20 +28,25 @@ struct Case {
   TokenSizes sizes = TokenSizes::Faithful;
   bool class_token = true, class_rows = false;
   std::int64_t opset = 17;
+  double own_mass = 0;
 };
 
 class TokensExport : public ::testing::TestWithParam<Case> {};
 
 TEST_P(TokensExport, AgreesWithTheEngine) {
   LITHE_NEED_ONNX_RUNTIME();
-  const auto& [method, sizes, class_token, class_rows, opset] = GetParam();
+  const auto& [method, sizes, class_token, class_rows, opset, own_mass] = GetParam();
   const at::NoGradGuard no_grad;
   Progress silent;
   const bool also_baked = method == TokenMethod::Fixed && sizes == TokenSizes::Faithful;
   for (const std::int64_t baked :
        also_baked ? std::vector<std::int64_t>{-1, 1} : std::vector<std::int64_t>{-1}) {
-    const TokensOptions options{
-        .method = method, .share = 0.55, .sizes = sizes, .class_rows = class_rows, .seed = 3};
+    const TokensOptions options{.method = method,
+                                .share = 0.55,
+                                .sizes = sizes,
+                                .own_mass = own_mass,
+                                .class_rows = class_rows,
+                                .seed = 3};
     const TokensResult result =
         reduce_model_tokens(small_vit(class_token, baked, opset), nullptr, options, silent);
     const TemporaryFolder folder;
@@ -68,7 +73,30 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{TokenMethod::Tome}, Case{TokenMethod::Tome, TokenSizes::Faithful, false},
                       Case{TokenMethod::Tome, TokenSizes::Faithful, true, false, 13}, Case{TokenMethod::Evit},
                       Case{TokenMethod::Evit, TokenSizes::Faithful, true, false, 20},
-                      Case{TokenMethod::Random}));
+                      Case{TokenMethod::Random},
+                      Case{TokenMethod::Fixed, TokenSizes::Faithful, true, false, 17, 0.6},
+                      Case{TokenMethod::Fixed, TokenSizes::Consistent, true, true, 13, 0.6},
+                      Case{TokenMethod::Fixed, TokenSizes::Weighted, false, false, 20, 0.4}));
+
+// The schedule that is published for DeiT-S at 2.9 G, on a network of its shape.
+TEST(TokensExport, PublishedScheduleOfDeitSmall) {
+  LITHE_NEED_ONNX_RUNTIME();
+  const at::NoGradGuard no_grad;
+  Progress silent;
+  const TokenSchedule schedule{{197, 196, 190, 168, 150, 139, 129, 117, 99, 78, 58, 3},
+                               {197, 194, 176, 156, 141, 133, 121, 107, 88, 64, 56, 3}};
+  const TokensResult result = reduce_model_tokens(build_vit({.dim = 384, .heads = 6, .seed = 6}), nullptr,
+                                                  {.schedule = schedule}, silent);
+  EXPECT_EQ(result.tokens, schedule.merge);
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "deit.onnx";
+  write_onnx(result.graph, path);
+  Executor executor(read_onnx(path));
+  const Verification verification =
+      verify(executor, path, random_inputs(result.graph, 5, {}, 2), {.tolerance = 1e-4});
+  EXPECT_TRUE(verification.pass);
+  EXPECT_LT(verification.outputs[0].judged.max_abs, 1e-5);
+}
 
 TEST(TokensExport, ThenEightBits) {
   LITHE_NEED_ONNX_RUNTIME();

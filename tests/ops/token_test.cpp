@@ -264,6 +264,92 @@ TEST(TokenReduce, PublishedMergeInEveryForm) {
   expect_close(composed.size[0], sizes);
 }
 
+// By hand: a class token and five patches; each image keeps what holds 0.45 of the patches' importance, at
+// most four tokens, merged to three. The first image keeps the class token and one patch (0.4 of 0.8), the
+// second needs three patches (0.3 of 0.5), of which the third points to where the first does.
+TEST(TokenReduceOwn, EveryImageKeepsItsOwnCount) {
+  const at::Tensor x = floats({1, 1, 3, 4, 4, 3, 6, 8, 0, 1, 1, 0}).reshape({1, 6, 2}).expand({2, 6, 2});
+  const at::Tensor attention =
+      floats({.2f, .4f, .2f, .1f, .06f, .04f, .5f, .1f, .1f, .1f, .1f, .1f}).reshape({2, 1, 1, 6});
+  const Attributes attributes{{"prune", std::int64_t{4}},
+                              {"merge", std::int64_t{3}},
+                              {"specials", std::int64_t{1}},
+                              {"rows", std::int64_t{1}},
+                              {"mass", 0.45f},
+                              {"scaled", 1.0f},
+                              {"weighted", 0.0f},
+                              {"least", -3.4e38f}};
+  for (const std::int64_t opset : {12, 13, 17, 18, 21})
+    for (const bool native : {true, false}) {
+      const auto both =
+          run_node(kTokenReduceOwn, {x, attention, at::ones({1, 6})}, attributes, native, opset);
+      expect_close(both[0], floats({1, 1, 3, 4, 0, 0, 1, 1, 4.5f, 6, 4, 3}).reshape({2, 3, 2}));
+      expect_close(both[1], floats({1, 1, 0, 1, 2, 1}).reshape({2, 3}));
+      const auto alone =
+          run_node(kTokenReduceOwn, {x.slice(0, 0, 1), attention.slice(0, 0, 1), at::ones({1, 6})},
+                   attributes, native, opset);
+      expect_close(alone[0], both[0].slice(0, 0, 1).slice(1, 0, 2));
+    }
+  const at::Tensor values = x.contiguous().requires_grad_(true);
+  const ReducedTokens out =
+      reduce_own_tokens(values, attention, at::ones({1, 6}), {.prune = 4, .merge = 3}, 1, 0.45, true, "test");
+  expect_close(gradient(out.x.sum(), values).select(2, 0),
+               floats({1, 1, 0, 0, 0, 0, 1, .5f, 1, .5f, 0, 0}).reshape({2, 6}));
+  EXPECT_TRUE(at::equal(out.assignment,
+                        at::tensor({0, 1, -1, -1, -1, -1, 0, 1, 2, 1, -1, -1}, at::kLong).reshape({2, 6})));
+}
+
+// Behind the tokens of a sample stand some that are not there; what comes out is what TokenReduce makes of
+// the others alone, with the counts that the sample came to.
+TEST(TokenReduceOwn, IsTokenReduceOfEverySampleAlone) {
+  const auto generator = at::make_generator<at::CPUGeneratorImpl>(12);
+  const std::vector<std::int64_t> present{30, 22, 9};
+  at::Tensor x = at::randn({3, 30, 24}, generator), size = at::rand({3, 30}, generator) * 3 + 1;
+  const at::Tensor attention = at::softmax(2 * at::randn({3, 4, 30, 30}, generator), -1);
+  for (std::int64_t b = 0; b < 3; ++b) {
+    x[b].slice(0, present[static_cast<std::size_t>(b)]).zero_();
+    size[b].slice(0, present[static_cast<std::size_t>(b)]).zero_();
+  }
+  for (const std::int64_t specials : {0, 1, 5})
+    for (const bool weighted : {false, true})
+      for (const float mass : {0.3f, 0.8f, 1.0f}) {
+        const std::int64_t rows = specials == 0 ? 30 : 1;
+        Attributes attributes{{"prune", std::int64_t{21}},
+                              {"merge", std::int64_t{12}},
+                              {"specials", specials},
+                              {"rows", rows},
+                              {"mass", mass},
+                              {"scaled", weighted ? 0.0f : 1.0f},
+                              {"weighted", weighted ? 1.0f : 0.0f},
+                              {"least", weighted ? 1.0f : -3.4e38f}};
+        const auto kernel = run_node(kTokenReduceOwn, {x, attention, size}, attributes, true, 17),
+                   body = run_node(kTokenReduceOwn, {x, attention, size}, attributes, false, 17);
+        expect_close(kernel[0], body[0]);
+        expect_close(kernel[1], body[1]);
+        const TokenReduction most{.prune = 21, .merge = 12, .specials = specials};
+        const at::Tensor went =
+            reduce_own_tokens(x, attention, size, most, rows, mass, true, "test").assignment;
+        attributes.erase("mass");
+        for (std::int64_t b = 0; b < 3; ++b) {
+          const std::int64_t there = present[static_cast<std::size_t>(b)];
+          const auto pruned = (went[b] >= 0).sum().item<std::int64_t>(),
+                     merged = went[b].max().item<std::int64_t>() + 1;
+          EXPECT_LE(pruned, std::min<std::int64_t>(21, there));
+          EXPECT_EQ(merged, std::min<std::int64_t>(12, pruned));
+          attributes["prune"] = pruned;
+          attributes["merge"] = merged;
+          const auto own = [&](const at::Tensor& of) { return of.slice(0, b, b + 1).slice(1, 0, there); };
+          const auto alone = run_node(
+              kTokenReduce,
+              {own(x), attention.slice(0, b, b + 1).slice(2, 0, there).slice(3, 0, there), own(size)},
+              attributes, true, 17);
+          expect_close(kernel[0][b].slice(0, 0, merged), alone[0][0]);
+          expect_close(kernel[1][b].slice(0, 0, merged), alone[1][0]);
+          EXPECT_EQ(kernel[1][b].slice(0, merged).abs().sum().item<float>(), 0);
+        }
+      }
+}
+
 // The mean over the queries counts those that are still there.
 TEST(ReduceTokensSoft, MaskedQueriesDoNotVote) {
   at::Tensor attention = at::zeros({1, 1, 4, 4});
@@ -334,6 +420,17 @@ TEST(TomeMerge, PublishedMatching) {
   const auto two = merged(2);
   expect_close(two[0][0], floats({10, 0, 3, 4, 6.333333f, 7.333333f, 5, 6, 9, 10}).reshape({5, 2}));
   expect_close(two[1][0], floats({1, 2, 3, 1, 3}));
+  // Which rows hold which tokens, found by merging unit vectors; the published tokens put back in their
+  // places.
+  const at::Tensor where = std::get<1>(run_node(kTomeMerge, {at::eye(7).unsqueeze(0), keys, size},
+                                                {{"removed", std::int64_t{2}},
+                                                 {"specials", std::int64_t{1}},
+                                                 {"order", std::vector<std::int64_t>{0, 1, 2, 3, 4}}},
+                                                true, 17)[0][0]
+                                           .max(0));
+  expect_close(two[0][0].index_select(0, where), floats({10, 0, 6.333333f, 7.333333f, 3, 4, 5, 6, 6.333333f,
+                                                         7.333333f, 9, 10, 6.333333f, 7.333333f})
+                                                     .reshape({7, 2}));
   const auto three = merged(3);
   expect_close(three[0][0], floats({10, 0, 5, 6, 5, 6, 9, 10}).reshape({4, 2}));
   expect_close(three[1][0], floats({1, 5, 1, 3}));

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "lithe/engine/executor.h"
+#include "lithe/ops/token_reduce.h"
 #include "lithe/tokens/account.h"
 #include "lithe/tokens/compress.h"
 #include "tokens/toy_vit.h"
@@ -111,6 +112,48 @@ TEST(PublishedNetwork, OrdersAndTargets) {
         i < 4 ? static_cast<std::int64_t>(i) : std::vector<std::int64_t>{1, 3}[i - 4];
   EXPECT_TRUE(at::equal(out.at(wanted[0])[0], at::tensor(behind_second, at::kLong))) << out.at(wanted[0])[0];
   EXPECT_TRUE(at::equal(out.at(wanted[1])[0], at::tensor(behind_third, at::kLong))) << out.at(wanted[1])[0];
+}
+
+// Importance, the whole order and the cosines of merging, block by block, from the values of the graph.
+TEST(PublishedNetwork, ScoresOrdersAndCosines) {
+  const at::NoGradGuard no_grad;
+  const Graph graph = prepare_tokens(toy_vit());
+  const TokenModel model = find_attention(graph);
+  const Compressed compressed = compress_tokens(graph, model, reduce_steps({{17, 12, 6}, {17, 9, 4}}, 17));
+  struct Block {
+    std::vector<std::int64_t> order;
+    std::vector<float> scores;  // of the first patches in it
+    std::int64_t pruned, merged;
+    std::vector<std::int64_t> targets;
+    std::vector<float> cosines;
+  };
+  const std::vector<std::int64_t> first{0, 14, 15, 12, 8, 7, 6, 5, 10, 3, 11, 2, 9, 16, 13, 4, 1};
+  std::vector<std::int64_t> second{0, 15, 9, 13, 14, 10, 11, 1, 16, 6, 12, 5, 8, 2, 3, 4, 7};
+  // The authors sort in the first block too, where nothing is removed.
+  for (std::int64_t& place : second) place = first[static_cast<std::size_t>(place)];
+  const std::vector<Block> blocks{
+      {first, {.414078f, .218729f, .073711f}, 17, 17, {}, {}},
+      {second, {.340785f, .232112f, .196392f, .081633f}, 12, 9, {5, 6, 6}, {.555060f, .437045f, .792571f}},
+      {{0, 1, 8, 3, 4, 6, 7, 2, 5}, {.395546f, .154809f, .110106f}, 6, 4, {1, 3}, {.603648f, .077515f}}};
+  Executor executor(compressed.graph);
+  for (std::size_t l = 0; l < blocks.size(); ++l) {
+    const auto& [order, scores, pruned, merged, targets, cosines] = blocks[l];
+    const AttentionBlock& names = model.blocks[l];
+    const Feeds values =
+        executor.run({{"input", toy_images().slice(0, 0, 1)}}, {names.probabilities, names.residual});
+    const at::Tensor importance = mean_importance(values.at(names.probabilities), 1);
+    const auto count = static_cast<std::int64_t>(order.size());
+    const at::Tensor sorted = sorted_tokens(importance, 1, count);
+    EXPECT_TRUE(at::equal(sorted[0], at::tensor(order, at::kLong))) << l << sorted;
+    const auto shown = static_cast<std::int64_t>(scores.size());
+    EXPECT_TRUE(at::allclose(importance[0].index_select(0, sorted[0]).slice(0, 1, 1 + shown),
+                             at::tensor(scores), 1e-5, 1e-6));
+    if (merged == pruned) continue;
+    const at::Tensor tokens = gather_tokens(values.at(names.residual), sorted.slice(1, 0, pruned));
+    const auto [target, cosine] = nearest_tokens(tokens.slice(1, merged), tokens.slice(1, 0, merged), 1);
+    EXPECT_TRUE(at::equal(target[0], at::tensor(targets, at::kLong))) << l << target;
+    EXPECT_TRUE(at::allclose(cosine[0], at::tensor(cosines), 1e-5, 1e-6)) << l << cosine;
+  }
 }
 
 TEST(PublishedNetwork, FinalSizes) {
