@@ -22,6 +22,7 @@ std::vector<int> parse_bits(const std::string& text) {
     const auto dash = part.find('-');
     const int first = number(part.substr(0, dash));
     const int last = dash == std::string::npos ? first : number(part.substr(dash + 1));
+    if (last < first) fail("--bits {}: {}-{} runs backwards; write {}-{}", text, first, last, last, first);
     for (int one = first; one <= last; ++one) bits.push_back(one);
   }
   check_bits(bits);

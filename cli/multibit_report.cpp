@@ -2,6 +2,7 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <limits>
 
 #include "cli/json.h"
@@ -31,6 +32,23 @@ Rows rows_of(const std::vector<BitRow>& rows) {
          fmt::format("{:.3f}", row.cost.bit_operations / 1e9), fmt::format("{:.4f}", row.cost.ratio()),
          fmt::format("{:.2f}", static_cast<double>(row.cost.float_macs) / 1e6),
          row.integer_ms ? fmt::format("{:.3f}", *row.integer_ms) : ""});
+  }
+  return out;
+}
+
+struct Columns {
+  std::vector<std::string> header;
+  Rows rows;
+};
+
+/// Without those in which no row has anything.
+Columns filled_columns(const std::vector<BitRow>& rows) {
+  const Rows all = rows_of(rows);
+  Columns out{.header = {}, .rows = Rows(all.size())};
+  for (std::size_t i = 0; i < kHeader.size(); ++i) {
+    if (std::all_of(all.begin(), all.end(), [&](const auto& row) { return row[i].empty(); })) continue;
+    out.header.push_back(kHeader[i]);
+    for (std::size_t row = 0; row < all.size(); ++row) out.rows[row].push_back(all[row][i]);
   }
   return out;
 }
@@ -83,7 +101,7 @@ json bits_json(const std::vector<BitRow>& rows) {
                    {"output", row.path.output},
                    {"branches", row.path.branches.full},
                    {"partial", row.path.branches.partial > 0 ? json(row.path.branches.partial) : json()},
-                   {"n", row.score ? json(row.score->n) : json()},
+                   {"n", row.score && row.score->n > 0 ? json(row.score->n) : json()},
                    {"top1", score(&Evaluation::top1)},
                    {"loss", score(&Evaluation::loss)},
                    {"macs", row.cost.macs},
@@ -105,7 +123,8 @@ json storage_json(const BitStorage& storage) {
 }
 
 std::string bits_table(const std::vector<BitRow>& rows) {
-  return format_table(kHeader, rows_of(rows));
+  const Columns columns = filled_columns(rows);
+  return format_table(columns.header, columns.rows);
 }
 
 void add_bits(Report& report, const std::vector<BitRow>& rows, const BitStorage& storage,
@@ -115,8 +134,9 @@ void add_bits(Report& report, const std::vector<BitRow>& rows, const BitStorage&
       report.facts.push_back(
           {fmt::format("top-1, {} bits", row.path.bits), fmt::format("{:.2f} %", 100 * *row.score->top1)});
   report.facts.push_back({"all weights, packed", format_bytes(static_cast<double>(storage.total()))});
-  Table table{.title = "Bit-widths", .rows = rows_of(rows)};
-  for (const std::string& column : kHeader) table.columns.push_back({column, column != "branches"});
+  Columns columns = filled_columns(rows);
+  Table table{.title = "Bit-widths", .columns = {}, .rows = std::move(columns.rows), .note = ""};
+  for (const std::string& column : columns.header) table.columns.push_back({column, column != "branches"});
   table.note = "One image. Uniform: one branch with weights and activations of as many bits.";
   report.add(std::move(table));
   if (info.method == multibit_method_name(MultibitMethod::MbQuant))

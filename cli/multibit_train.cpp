@@ -39,14 +39,16 @@ struct MultibitTrainFlags {
 
 MultibitMethod method_of(const std::string& name) {
   for (const MultibitMethod method :
-       {MultibitMethod::Shared, MultibitMethod::AnyPrecision, MultibitMethod::Lsq})
+       {MultibitMethod::Shared, MultibitMethod::AnyPrecision, MultibitMethod::AdaBits, MultibitMethod::Lsq})
     if (name == multibit_method_name(method)) return method;
   return MultibitMethod::MbQuant;
 }
 
 Teaching teaching_of(const MultibitTrainFlags& flags, MultibitMethod method) {
   if (flags.teaching.empty())
-    return method == MultibitMethod::AnyPrecision ? Teaching::Recursive : Teaching::InPlace;
+    return method == MultibitMethod::AnyPrecision ? Teaching::Recursive
+           : method == MultibitMethod::AdaBits    ? Teaching::None
+                                                  : Teaching::InPlace;
   return flags.teaching == "none"        ? Teaching::None
          : flags.teaching == "recursive" ? Teaching::Recursive
                                          : Teaching::InPlace;
@@ -102,6 +104,23 @@ MultibitOptions options_of(const MultibitTrainFlags& flags, bool by_name, at::De
   options.train = training_options(flags.recipe, flags.call, device,
                                    flags.recipe.optimiser == "adamw" ? kAdamShare * rate : rate);
   return options;
+}
+
+/// The scores of the epoch whose weights are kept.
+void take_scores(const MultibitTrained& result, const DatasetPtr& validation, std::vector<BitRow>& rows) {
+  for (const EpochRecord& record : result.history) {
+    if (record.epoch != result.best_epoch) continue;
+    for (BitRow& row : rows) {
+      const auto of = [&](const char* what, const std::optional<double>& single) {
+        const auto found = record.extra.find(fmt::format("{} {}", what, row.path.output));
+        return found != record.extra.end() ? std::optional<double>(found->second) : single;
+      };
+      row.score = Evaluation{};
+      if (validation) row.score->n = validation->size();
+      row.score->top1 = of("top1", record.validation_top1);
+      row.score->loss = of("loss", record.validation_loss);
+    }
+  }
 }
 
 json result_json(const MultibitTrained& result, const MultibitOptions& options,
@@ -211,7 +230,9 @@ void run_train(MultibitTrainFlags& flags) {
   keep_preprocess(graph, preprocess);
   graph.header.producer_name = "lithe";
   std::vector<BitRow> rows = bit_rows(graph, options.bits);
-  if (options.train.validation) {
+  if (result.best_epoch > 0) {
+    take_scores(result, options.train.validation, rows);
+  } else if (options.train.validation) {
     const auto scores = evaluate_bits(graph, options.bits, options.train.validation,
                                       {.batch = std::min<std::int64_t>(options.train.batch, 128),
                                        .threads = call.threads(),
@@ -253,13 +274,13 @@ void add_multibit_train(CLI::App& parent) {
   verb->add_option(
           "--method", flags->method,
           "mbquant (branches of 2-bit weights), or a baseline: shared (one weight tensor, quantised anew), "
-          "anyprecision (its authors' recipe), lsq (one bit-width alone)")
-      ->check(CLI::IsMember({"mbquant", "shared", "anyprecision", "lsq"}))
+          "anyprecision and adabits (their authors' quantisers), lsq (one bit-width alone)")
+      ->check(CLI::IsMember({"mbquant", "shared", "anyprecision", "adabits", "lsq"}))
       ->capture_default_str();
   verb->add_option(
           "--teaching", flags->teaching,
           "what lower bit-widths learn from: in-place (labels and the most bits), recursive (the next higher "
-          "bit-width) or none (labels) (default: in-place; recursive for anyprecision)")
+          "bit-width) or none (labels) (default: in-place; recursive for anyprecision, none for adabits)")
       ->check(CLI::IsMember({"in-place", "recursive", "none"}));
   verb->add_flag("--sandwich", options.sandwich,
                  "train the most bits and one other bit-width, drawn at random, in a step instead of all");

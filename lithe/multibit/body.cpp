@@ -26,8 +26,8 @@ class Finder {
     for (int i = 0; i < count(); ++i)
       if (flow_.is_data(i) && at(i).is("Conv")) convolutions_.push_back(i);
     if (convolutions_.size() < 2)
-      fail("the model '{}' has {} convolutions; one for the stem and one to quantise are needed", graph_.name,
-           convolutions_.size());
+      fail("the model '{}' has {} convolution{}; one for the stem and one to quantise are needed",
+           graph_.name, convolutions_.size(), convolutions_.size() == 1 ? "" : "s");
     Body body;
     body.entry = stem_end();
     body.exit = body_end();

@@ -315,6 +315,8 @@ class Writer {
                                    place.bits);
       case MultibitMethod::AnyPrecision:
         return quantisers_.dorefa_weight(weight, place.bits);
+      case MultibitMethod::AdaBits:
+        return quantisers_.nested_weight(weight, place.bits);
       case MultibitMethod::Lsq:
         break;
     }

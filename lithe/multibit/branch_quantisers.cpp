@@ -45,26 +45,43 @@ std::string QuantiserWriter::bounded(const std::string& value, const std::string
   return bound_node(value, name, low, high, levels, weight);
 }
 
+std::string QuantiserWriter::unary(const char* type, const std::string& input, const std::string& output) {
+  Node node{.name = output, .op_type = type, .inputs = {input}, .outputs = {output}};
+  if (std::string_view(type).starts_with("Reduce")) node.attributes["keepdims"] = std::int64_t{0};
+  return add(std::move(node));
+}
+
+std::string QuantiserWriter::binary(const char* type, const std::string& a, const std::string& b,
+                                    const std::string& output) {
+  return add({.name = output, .op_type = type, .inputs = {a, b}, .outputs = {output}});
+}
+
+std::string QuantiserWriter::scaled_tanh(const std::string& weight) {
+  const std::string curved = unary("Tanh", weight, weight + "/tanh");
+  const std::string most = unary("ReduceMax", unary("Abs", curved, curved + "/size"), curved + "/most");
+  return binary("Div", curved, most, weight + "/scaled");
+}
+
 // The largest weights lie on a bound, where the quantiser passes no gradient on. They would get none anyway:
 // tanh(w) / max |tanh w| of the largest does not change with it.
 std::string QuantiserWriter::dorefa_weight(const std::string& weight, int bits) {
-  const auto unary = [&](const char* type, const std::string& input, const std::string& output) {
-    Node node{.name = output, .op_type = type, .inputs = {input}, .outputs = {output}};
-    if (std::string_view(type).starts_with("Reduce")) node.attributes["keepdims"] = std::int64_t{0};
-    return add(std::move(node));
-  };
-  const auto binary = [&](const char* type, const std::string& a, const std::string& b,
-                          const std::string& output) {
-    return add({.name = output, .op_type = type, .inputs = {a, b}, .outputs = {output}});
-  };
-  const std::string curved = unary("Tanh", weight, weight + "/tanh");
-  const std::string most = unary("ReduceMax", unary("Abs", curved, curved + "/size"), curved + "/most");
   const std::string mean = unary("ReduceMean", unary("Abs", weight, weight + "/size"), weight + "/mean");
   const std::string name = fmt::format("{}/b{}", weight, bits);
-  const std::string unit =
-      bound_node(binary("Div", curved, most, weight + "/scaled"), name + "/unit",
-                 constant("bounds/minus_one", -1), constant("bounds/one", 1), levels_of(bits), true);
+  const std::string unit = bound_node(scaled_tanh(weight), name + "/unit", constant("bounds/minus_one", -1),
+                                      constant("bounds/one", 1), levels_of(bits), true);
   return binary("Mul", unit, mean, name + "/quantised");
+}
+
+// floor(2^b t) is round(2^b t - 1/2), and the values of 2^b codes in the middle of their cells are those of
+// as many codes between the outermost ones.
+std::string QuantiserWriter::nested_weight(const std::string& weight, int bits) {
+  constexpr float kUp = 0x1p-20f;
+  const float most = static_cast<float>(levels_of(bits)) / static_cast<float>(levels_of(bits) + 1);
+  const std::string name = fmt::format("{}/b{}", weight, bits), bound = fmt::format("bounds/nested{}", bits);
+  const std::string unit =
+      bound_node(scaled_tanh(weight), name + "/unit", constant(bound + "/low", -most - kUp),
+                 constant(bound + "/high", most - kUp), levels_of(bits), true);
+  return binary("Mul", unit, constant(bound + "/most", most), name + "/quantised");
 }
 
 std::string QuantiserWriter::dorefa_activation(const std::string& value, const std::string& name, int bits) {

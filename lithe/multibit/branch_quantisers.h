@@ -34,10 +34,13 @@ class QuantiserWriter {
   /// these become learnt bounds. `bits` as in LearntBounds.
   std::string bounded(const std::string& value, const std::string& name, const std::string& owner,
                       std::int64_t levels, bool weight, int bits);
-  /// The DoReFa form of a weight, E (2 round((2^b - 1) t) / (2^b - 1) - 1) with t = tanh(w) / (2 max |tanh
-  /// w|)
-  /// + 1/2 and E the mean of |w|.
+  /// The DoReFa form of a weight, E (2 round((2^b - 1) t) / (2^b - 1) - 1) with
+  /// t = tanh(w) / (2 max |tanh w|) + 1/2 and E the mean of |w|.
   std::string dorefa_weight(const std::string& weight, int bits);
+  /// AdaBits's form of a weight, 2 (min(floor(2^b t), 2^b - 1) + 1/2) / 2^b - 1 with the same t: the codes of
+  /// fewer bits are the first bits of those of more. The steps lie 2^-20 lower, so that what stands on one
+  /// goes up whatever the rounding; outside the outermost values no gradient passes.
+  std::string nested_weight(const std::string& weight, int bits);
   /// The DoReFa form of activations: clipped to [0, 1].
   std::string dorefa_activation(const std::string& value, const std::string& name, int bits);
   /// A FakeQuantize node with the learnt constant `owner`/scale.
@@ -54,6 +57,10 @@ class QuantiserWriter {
 
  private:
   std::string add(Node node);
+  std::string unary(const char* type, const std::string& input, const std::string& output);
+  std::string binary(const char* type, const std::string& a, const std::string& b, const std::string& output);
+  /// tanh(w) / max |tanh w|
+  std::string scaled_tanh(const std::string& weight);
   std::string constant(const std::string& name, float value);
   std::string bound_node(const std::string& value, const std::string& name, const std::string& low,
                          const std::string& high, std::int64_t levels, bool centred);

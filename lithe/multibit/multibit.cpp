@@ -75,6 +75,9 @@ BranchGraph plan_multibit(const Graph& model, const DatasetPtr& data, const Mult
     if (notes) notes->push_back(std::move(text));
   };
   check_bits(options.bits);
+  if (has_multibit_info(model))
+    fail("the model '{}' runs at several bit-widths already; start from the model that it was made of",
+         model.name);
   Graph graph = model;
   adopt_constants(graph);
   if (options.from_scratch) initialise(graph, options.train.seed);

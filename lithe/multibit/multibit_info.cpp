@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -48,9 +49,11 @@ class Record {
   void read(const json& all) {
     number(all.at("schema"), "schema", kSchema, kSchema);
     info_.method = all.at("method");
-    const auto named = [&](MultibitMethod method) { return info_.method == multibit_method_name(method); };
-    if (!named(MultibitMethod::MbQuant) && !named(MultibitMethod::Shared) &&
-        !named(MultibitMethod::AnyPrecision) && !named(MultibitMethod::Lsq))
+    constexpr MultibitMethod kMethods[] = {MultibitMethod::MbQuant, MultibitMethod::Shared,
+                                           MultibitMethod::AnyPrecision, MultibitMethod::AdaBits,
+                                           MultibitMethod::Lsq};
+    if (std::none_of(std::begin(kMethods), std::end(kMethods),
+                     [&](MultibitMethod method) { return info_.method == multibit_method_name(method); }))
       malformed(fmt::format("method '{}' is not known", info_.method));
     info_.entry = all.at("entry");
     info_.slots = all.value("slots", false);
@@ -112,6 +115,8 @@ std::string_view multibit_method_name(MultibitMethod method) {
       return "shared";
     case MultibitMethod::AnyPrecision:
       return "anyprecision";
+    case MultibitMethod::AdaBits:
+      return "adabits";
     case MultibitMethod::Lsq:
       break;
   }
@@ -122,6 +127,10 @@ const BitPath& MultibitInfo::path(int wanted) const {
   for (const BitPath& one : paths)
     if (one.bits == wanted) return one;
   fail("the model was not trained for {} bits; it has {}", wanted, fmt::join(bits, ","));
+}
+
+bool has_multibit_info(const Graph& graph) {
+  return graph.header.metadata.contains(kMetadata);
 }
 
 MultibitInfo multibit_info(const Graph& graph) {

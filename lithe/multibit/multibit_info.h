@@ -15,6 +15,8 @@ enum class MultibitMethod {
   Shared,        // one weight tensor, quantised anew to every bit-width by the same quantiser
   AnyPrecision,  // the same with the quantiser of Zhou et al., "DoReFa-Net", 2016, as in Yu et al.,
                  // "Any-Precision Deep Neural Networks", AAAI 2021
+  AdaBits,       // the same with centred weights whose codes at fewer bits are the first bits of those at
+                 // more: Jin et al., "AdaBits", CVPR 2020
   Lsq,           // one bit-width alone: Esser et al., "Learned Step Size Quantization", ICLR 2020
 };
 
@@ -39,6 +41,9 @@ struct MultibitInfo {
 /// Reads the entry. Throws Error(Input) if the graph has none, if it is malformed, or if it names values
 /// that the graph does not make in this order: entry, exit, output.
 MultibitInfo multibit_info(const Graph& graph);
+
+/// Whether the graph has the entry, well-formed or not.
+bool has_multibit_info(const Graph& graph);
 
 /// Writes the entry; `bits` is taken from the paths.
 void set_multibit_info(Graph& graph, const MultibitInfo& info);

@@ -26,7 +26,10 @@ struct MultibitSession::Impl {
 
   void convolve(const Step& step, const float* x, float* y) {
     const std::int64_t positions = step.from.height * step.from.width, stride = step.conv.input_stride();
-    if (stride == step.from.channels) {
+    const std::uint8_t* input = step.coded ? reinterpret_cast<const std::uint8_t*>(x) : codes.data();
+    if (step.coded) {
+      // The convolution before has left them so.
+    } else if (stride == step.from.channels) {
       bound_codes(x, codes.data(), positions * stride, step.bounds);
     } else {
       for (std::int64_t p = 0; p < positions; ++p) {
@@ -36,9 +39,14 @@ struct MultibitSession::Impl {
       }
     }
     if (step.depthwise)
-      two_bit_depthwise(step.conv, codes.data(), sums.data(), weights.data());
+      two_bit_depthwise(step.conv, input, sums.data(), weights.data());
     else
-      two_bit_conv(step.conv, codes.data(), sums.data(), patches.data(), weights.data(), target);
+      two_bit_conv(step.conv, input, sums.data(), patches.data(), weights.data(), target);
+    if (const ThresholdTable* table = step.thresholds) {
+      const std::int64_t to_stride = (table->channels + kPlaneInputs - 1) / kPlaneInputs * kPlaneInputs;
+      return threshold_codes(*table, sums.data(), step.conv.output_stride(),
+                             reinterpret_cast<std::uint8_t*>(y), to_stride, step.to.height * step.to.width);
+    }
     plain_affine(sums.data(), step.conv.output_stride(), step.scale.data(), step.shift.data(), y, step.to);
   }
 

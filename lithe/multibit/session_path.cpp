@@ -1,5 +1,9 @@
 #include "lithe/multibit/session_path.h"
 
+#include <optional>
+#include <set>
+#include <span>
+
 #include "lithe/base/error.h"
 #include "lithe/graph/shape_inference.h"
 #include "lithe/multibit/arena.h"
@@ -117,9 +121,66 @@ class PathCompiler {
   void count_readers(const std::string& input) {
     for (const int node : order_)
       if (!absorbed(node))
-        for (const std::string& value : reads(node)) ++readers_[value];
+        for (const std::string& value : reads(node)) {
+          ++readers_[value];
+          consumers_[value].push_back(node);
+        }
     // These stay where they are: a caller may ask for them.
     for (const std::string& value : {input, entry_, path_.exit, path_.output}) ++readers_[value];
+  }
+
+  /// Where the codes of the next layers can come straight from a convolution's sums: only quantisers of one
+  /// range and of few levels read what it makes, through a Relu or a Clip at most.
+  struct Edge {
+    std::string value;  // whose codes they are
+    int clip = -1;      // the node in between
+    const IntegerLayer* next = nullptr;
+  };
+  std::optional<Edge> inner_edge(const IntegerLayer& layer) const {
+    Edge edge{.value = layer.output};
+    const auto readers = [&]() -> std::span<const int> {
+      const auto found = consumers_.find(edge.value);
+      if (found == consumers_.end() || edge.value == entry_ || edge.value == path_.exit ||
+          edge.value == path_.output)
+        return {};
+      return found->second;
+    };
+    if (readers().size() == 1 && (at(readers()[0]).is("Relu") || at(readers()[0]).is("Clip"))) {
+      edge.clip = readers()[0];
+      edge.value = at(edge.clip).output(0);
+    }
+    for (const int reader : readers()) {
+      const IntegerLayer* next = layer_of_norm(reader);
+      if (!next || (edge.next && (next->bounds.low != edge.next->bounds.low ||
+                                  next->bounds.width != edge.next->bounds.width ||
+                                  next->bounds.levels != edge.next->bounds.levels)))
+        return std::nullopt;
+      edge.next = next;
+    }
+    if (!edge.next || edge.next->bounds.levels > static_cast<float>(kMostThresholds)) return std::nullopt;
+    return edge;
+  }
+
+  void keep_thresholds(const IntegerLayer& layer, const Edge& edge, Step& step) {
+    BetweenLayers between{.scale = layer.affine.scale.data(),
+                          .shift = layer.affine.shift.data(),
+                          .clipped = edge.clip >= 0,
+                          .bounds = edge.next->bounds};
+    if (between.clipped) {
+      Step clip;
+      fill_clip(at(edge.clip), clip);
+      between.low = clip.low;
+      between.high = clip.high;
+    }
+    constexpr std::int64_t kMostWeight = 3;
+    const std::int64_t terms = step.conv.taps() * (step.depthwise ? 1 : step.conv.inputs);
+    const auto most =
+        static_cast<std::int32_t>(kMostWeight * static_cast<std::int64_t>(layer.bounds.levels) * terms);
+    step.thresholds =
+        &constants_.thresholds.emplace(edge.value, make_thresholds(between, step.to.channels, most))
+             .first->second;
+    if (edge.clip >= 0) replaced_.insert(edge.clip);
+    coded_.insert(edge.value);
   }
 
   std::int64_t make(const std::string& value) {
@@ -152,7 +213,7 @@ class PathCompiler {
   // --- nodes
 
   void add(int index) {
-    if (absorbed(index)) return;
+    if (absorbed(index) || replaced_.contains(index)) return;
     const Node& node = at(index);
     Step step;
     const IntegerLayer* layer = layer_of_norm(index);
@@ -160,11 +221,19 @@ class PathCompiler {
     step.input = place(input, node);
     step.from = shape_of(input);
     step.to = shape_of(node.output(0));
-    if (layer)
+    std::string made = node.output(0);
+    if (layer) {
       fill_integer(*layer, step);
-    else
+      if (const auto edge = inner_edge(*layer)) {
+        keep_thresholds(*layer, *edge, step);
+        made = edge->value;
+      } else {
+        keep_affine(layer->output, layer->affine, step);
+      }
+    } else {
       fill(node, step);
-    step.output = make(node.output(0));
+    }
+    step.output = make(made);
     out_.steps.push_back(step);
     release(index);
   }
@@ -244,7 +313,7 @@ class PathCompiler {
                  .dilation_y = window.dilation_y,
                  .dilation_x = window.dilation_x};
     step.bounds = layer.bounds;
-    keep_affine(layer.output, layer.affine, step);
+    step.coded = coded_.contains(layer.input);
     scratch_.cover(step.conv);
   }
 
@@ -443,6 +512,9 @@ class PathCompiler {
   int first_of_body_ = -1, first_of_head_ = -1;
   std::map<std::string, std::int64_t> places_, kept_;
   std::map<std::string, int> readers_;
+  std::map<std::string, std::vector<int>> consumers_;  // nodes, as they are run here
+  std::set<std::string> coded_;                        // values of which there are only codes
+  std::set<int> replaced_;                             // nodes that thresholds stand for
   Arena arena_;
   SessionPath out_;
 };

@@ -15,6 +15,7 @@
 #include "lithe/kernels/plain_layers.h"
 #include "lithe/kernels/two_bit_conv.h"
 #include "lithe/multibit/multibit_info.h"
+#include "lithe/multibit/thresholds.h"
 
 namespace lithe {
 
@@ -42,6 +43,8 @@ struct Step {
   WindowShape window;
   TwoBitConv conv;
   bool depthwise = false, count_padding = false;
+  bool coded = false;                          // of a convolution: the input is codes, as bytes
+  const ThresholdTable* thresholds = nullptr;  // of a convolution: what goes on is codes, as bytes
   BoundQuantizeSpec bounds;
   std::int64_t groups = 1, taken = 0, front = 0, first_y = 0, first_x = 0;
   float low = -std::numeric_limits<float>::infinity(), high = std::numeric_limits<float>::infinity();
@@ -60,6 +63,7 @@ struct SessionPath {
 struct SessionConstants {
   std::map<std::string, TwoBitPlane> planes;  // by the value that quantises the weight
   std::map<std::string, std::vector<float>> floats;
+  std::map<std::string, ThresholdTable> thresholds;  // by the value whose codes they give
 
   /// The floats of that name, which `make` gives the first time.
   std::span<const float> keep(const std::string& name, const std::function<std::vector<float>()>& make) {

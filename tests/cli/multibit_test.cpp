@@ -58,6 +58,30 @@ TEST_F(MultibitTool, TrainsAndTells) {
   EXPECT_EQ(eval.result().at("top1"), result.at("bit_widths")[1].at("top1"));
 }
 
+// Also of samples that only training sees: the scores of what is kept, and no column without numbers.
+TEST_F(MultibitTool, TellsTheScoresOfHeldOutSamples) {
+  const std::string train = "multibit train " + kDigits + " --data " + kSheet +
+                            ",columns=0:6 --val-share 0.2 --epochs 1 --lr 0.01 --batch 50 --norm-batches 2 "
+                            "--threads 1";
+  const Outcome several = run_lithe(train + " --bits 2,4 --json" + to_out_);
+  ASSERT_EQ(several.status, 0) << several.err;
+  const auto result = several.result();
+  const auto& extra = result.at("epochs")[0];
+  double mean = 0;
+  for (const auto& one : result.at("bit_widths")) mean += one.at("top1").get<double>() / 2;
+  EXPECT_NEAR(mean, extra.at("validation_top1").get<double>(), 1e-9);
+  const Outcome single = run_lithe(train + " --bits 4 --method adabits --json" + to_out_);
+  ASSERT_EQ(single.status, 0) << single.err;
+  EXPECT_EQ(single.result().at("method"), "adabits");
+  EXPECT_EQ(single.result().at("bit_widths")[0].at("top1"),
+            single.result().at("epochs")[0].at("validation_top1"));
+  const Outcome text = run_lithe("multibit eval " + out_);
+  ASSERT_EQ(text.status, 0) << text.err;
+  EXPECT_THAT(text.out, HasSubstr("BitOPs"));
+  EXPECT_THAT(text.out, testing::Not(HasSubstr("top-1")));
+  EXPECT_THAT(text.out, testing::Not(HasSubstr("ms, integer")));
+}
+
 TEST_F(MultibitTool, EvaluatesEveryBitWidthBothWays) {
   const Outcome engine = run_lithe("multibit eval " + model() + kHeldOut + " --json --threads 1"),
                 integer = run_lithe("multibit eval " + model() + kHeldOut +
@@ -111,6 +135,9 @@ TEST_F(MultibitTool, WhatTheUserCanMend) {
   const std::string train = "multibit train " + kDigits + kTrain + " --quiet ";
   expect_user_error(run_lithe(train + "--bits 2,9" + to_out_), "9 is not from 2 to 8");
   expect_user_error(run_lithe(train + "--bits 4,2" + to_out_), "not ascending");
+  expect_user_error(run_lithe(train + "--bits 8-2" + to_out_), "8-2 runs backwards; write 2-8");
+  expect_user_error(run_lithe("multibit train " + model() + kTrain + " --quiet" + to_out_),
+                    "runs at several bit-widths already");
   expect_user_error(run_lithe(train + "--bits x" + to_out_), "give bit-widths from 2 to 8");
   expect_user_error(run_lithe(train + "--method lsq" + to_out_), "one bit-width at a time");
   expect_user_error(run_lithe("multibit train " + kDigits + to_out_), "needs --data");

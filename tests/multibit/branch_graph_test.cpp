@@ -50,6 +50,22 @@ TEST(Body, RefusesModelsWithoutConvolutions) {
   EXPECT_THAT(message_of([&] { find_body(graph); }), HasSubstr("one for the stem and one to quantise"));
 }
 
+// A stem and a gate, which works on one position: nothing to quantise.
+TEST(Body, RefusesModelsWithoutEligibleConvolutions) {
+  GraphBuilder net("gated", 1);
+  const std::string x = net.conv("stem", net.input("x", {-1, 3, 8, 8}), {.channels = 4});
+  const std::string gate =
+      net.node("Sigmoid", "sigmoid",
+               {net.conv("gate", net.global_average_pool("squeeze", x), {.channels = 4, .kernel = 1})});
+  net.set_channels(gate, 4);
+  const std::string y = net.node("Mul", "gated", {x, gate});
+  net.set_channels(y, 4);
+  net.output("y", net.gemm("fc", net.flatten("flat", net.global_average_pool("pool", y)), 4, 2), {-1, 2});
+  const Graph graph = prepared(net.finish());
+  EXPECT_THAT(message_of([&] { find_body(graph); }),
+              HasSubstr("no convolution that can be quantised: Conv node 'gate': it works on one position"));
+}
+
 TEST(BranchGraph, RunsAtEveryBitWidth) {
   for (const bool depthwise : {false, true}) {
     const BranchGraph branches =
@@ -165,6 +181,12 @@ TEST(BranchGraph, RefusesWidthsOfPartsThatMeanNothing) {
   EXPECT_EQ(message({2, 3}, {{8, 4}, {16, 8}}), "");
 }
 
+TEST(BranchGraph, StartsFromPlainModelsAlone) {
+  const BranchGraph branches = rewritten(residual_net(), {.bits = {2, 4}});
+  EXPECT_THAT(message_of([&] { plan_multibit(branches.graph, nullptr, {}); }),
+              HasSubstr("runs at several bit-widths already"));
+}
+
 TEST(BranchGraph, SaysWhenAPartIsMoreThanHalf) {
   std::vector<std::string> notes;
   plan_multibit(residual_net(), nullptr, {.bits = {2, 3}, .widths = {{8, 8}, {16, 16}}}, &notes);
@@ -266,7 +288,8 @@ TEST(BranchGraph, RefusesPartsOfGroupedConvolutions) {
 TEST(BranchGraph, OtherMethods) {
   const Graph model = residual_net();
   const at::NoGradGuard no_grad;
-  for (const MultibitMethod method : {MultibitMethod::Shared, MultibitMethod::AnyPrecision}) {
+  for (const MultibitMethod method :
+       {MultibitMethod::Shared, MultibitMethod::AnyPrecision, MultibitMethod::AdaBits}) {
     const BranchGraph branches = rewritten(model, {.method = method, .bits = {2, 4, 8}});
     EXPECT_EQ(branches.weights.size(), 5u);
     Executor run(branches.graph);

@@ -63,6 +63,25 @@ TEST(GoldenAnyPrecision, Weights) {
     for (std::int64_t i = 0; i < 6; ++i)
       EXPECT_NEAR(weight[i].item<double>(), values[static_cast<std::size_t>(i)], 1e-6) << bits << " " << i;
   }
+  // What is quantised, without being so: the authors' 32 bits.
+  const Feeds parts =
+      run.run({{"x", at::zeros({1, 1, 2, 2})}}, {"conv.weight@1/scaled", "conv.weight@1/mean"});
+  const at::Tensor plain = (parts.at("conv.weight@1/scaled") * parts.at("conv.weight@1/mean")).flatten();
+  const double unquantised[] = {-.4416666, -.2679928, -.0577998, 0, .1420342, .3850907};
+  for (std::int64_t i = 0; i < 6; ++i) EXPECT_NEAR(plain[i].item<double>(), unquantised[i], 1e-6) << i;
+}
+
+// 1 bit, which no model has: the quantiser alone.
+TEST(GoldenAnyPrecision, WeightsOfOneBit) {
+  Graph model = one_convolution(6, 1, 1, 2);
+  model.constants["conv.weight"] = TensorData::from<float>({1, 6, 1, 1}, {-1, -.5f, -.1f, 0, .25f, .8f});
+  BranchGraph branches = rewritten(model, {.method = MultibitMethod::Shared, .bits = {2}});
+  const std::string name = QuantiserWriter(branches.graph).dorefa_weight("conv.weight@1", 1);
+  const at::NoGradGuard no_grad;
+  Executor run(branches.graph);
+  const at::Tensor weight = run.run({{"x", at::zeros({1, 1, 2, 2})}}, {name}).at(name).flatten();
+  const double expected[] = {-.4416666, -.4416666, -.4416666, -.4416666, .4416666, .4416666};
+  for (std::int64_t i = 0; i < 6; ++i) EXPECT_NEAR(weight[i].item<double>(), expected[i], 1e-6) << i;
 }
 
 TEST(GoldenAnyPrecision, Activations) {
@@ -79,6 +98,54 @@ TEST(GoldenAnyPrecision, Activations) {
     for (std::int64_t i = 0; i < 6; ++i)
       EXPECT_NEAR(y[i].item<double>(), values[static_cast<std::size_t>(i)], 1e-6) << bits << " " << i;
   }
+}
+
+// --- the AdaBits baseline
+
+/// Quantised weights of one convolution by bit-width, given those between -1 and 1.
+std::map<int, at::Tensor> nested_weights(const std::vector<float>& scaled, const std::vector<int>& bits) {
+  const auto count = static_cast<std::int64_t>(scaled.size());
+  const BranchGraph branches =
+      rewritten(one_convolution(count, 1, 1, 2), {.method = MultibitMethod::AdaBits, .bits = bits});
+  const at::Tensor values = at::tensor(at::ArrayRef<float>(scaled), at::kFloat).view({1, count, 1, 1});
+  const at::NoGradGuard no_grad;
+  Executor run(branches.graph);
+  std::map<int, at::Tensor> out;
+  for (const int one : bits) {
+    const std::string name = fmt::format("conv.weight@1/b{}/quantised", one);
+    out[one] = run.run({{"conv.weight@1/scaled", values}}, {name}).at(name).flatten();
+  }
+  return out;
+}
+
+TEST(GoldenAdaBits, CentredWeights) {
+  const std::map<int, std::vector<double>> expected{{2, {-.75, -.25, -.25, .25, .25, .75, .75}},
+                                                    {3, {-.875, -.375, -.125, .125, .375, .875, .875}}};
+  const auto weights = nested_weights({-1, -.5f, -.1f, 0, .25f, .8f, 1}, {2, 3});
+  for (const auto& [bits, values] : expected)
+    for (std::int64_t i = 0; i < 7; ++i)
+      EXPECT_NEAR(weights.at(bits)[i].item<double>(), values[static_cast<std::size_t>(i)], 1e-7)
+          << bits << " " << i;
+}
+
+// The codes of fewer bits are the first bits of those of 8, also where a weight stands on a step.
+TEST(GoldenAdaBits, CodesNest) {
+  std::vector<float> scaled;
+  for (int i = -128; i <= 128; ++i) scaled.push_back(static_cast<float>(i) / 128);
+  Rng rng(11);
+  for (int i = 0; i < 300; ++i) scaled.push_back(static_cast<float>(2 * rng.uniform() - 1));
+  const std::vector<int> bits{2, 3, 4, 5, 6, 7, 8};
+  const auto weights = nested_weights(scaled, bits);
+  const auto codes = [&](int of) {
+    const double count = std::exp2(of);
+    return at::round((weights.at(of).to(at::kDouble) + 1) * (count / 2) - 0.5).to(at::kLong);
+  };
+  const at::Tensor most = codes(8);
+  EXPECT_EQ(most.min().item<std::int64_t>(), 0);
+  EXPECT_EQ(most.max().item<std::int64_t>(), 255);
+  for (const int one : bits)
+    EXPECT_TRUE(at::equal(codes(one), at::floor(most / std::exp2(8 - one)).to(at::kLong))) << one;
+  for (std::int64_t i = 0; i < 256; ++i) EXPECT_EQ(most[i].item<std::int64_t>(), i);
 }
 
 // --- the quantiser of weights
@@ -124,6 +191,10 @@ const Case kCases[] = {{2, {-9, 11}, -96, -1.0},
                        {6, {-227, -215, -501, -237, 166, -458}, -5840, -0.991182},
                        {8, {-496, 988, -745, 1061, -478, -1490, -1298, -470}, -64952, -0.985947}};
 
+/// What the convolution gives at 8 bits, in float.
+const std::vector<float> kEightBits{-.648366f, 1.291503f,  -.973856f,  1.386928f,
+                                    -.624836f, -1.947712f, -1.696732f, -.614379f};
+
 class GoldenBranches : public ::testing::Test {
  protected:
   GoldenBranches() {
@@ -167,6 +238,7 @@ TEST_F(GoldenBranches, ExportedModelsHaveTheAccumulators) {
         plain(extract_bits(graph_, one.bits), {.fuse = false});
     const double range = 3 * ((1 << one.bits) - 1);
     std::vector<int> here;
+    std::vector<float> scores;
     std::int64_t all = 0;
     double mean = 0, difference = 0;
     for (std::size_t slot = 0; slot < selected.size(); ++slot) {
@@ -174,7 +246,10 @@ TEST_F(GoldenBranches, ExportedModelsHaveTheAccumulators) {
       const Feeds entry{{"stem", input_of(static_cast<int>(slot))}};
       const at::Tensor sums = integer.run(entry, {prefix + "conv/sums"}).begin()->second;
       const at::Tensor outputs = plain.run(entry, {prefix + "norm"}).begin()->second;
-      for (int c = 0; c < 2; ++c) here.push_back(sums[0][c][1][1].item<int>());
+      for (int c = 0; c < 2; ++c) {
+        here.push_back(sums[0][c][1][1].item<int>());
+        scores.push_back(outputs[0][c][1][1].item<float>());
+      }
       all += sums.sum().item<std::int64_t>();
       mean += sums[0][0][1][1].item<double>() / range / static_cast<double>(selected.size());
       difference = std::max(
@@ -184,6 +259,9 @@ TEST_F(GoldenBranches, ExportedModelsHaveTheAccumulators) {
     EXPECT_EQ(all, one.all) << one.bits;
     EXPECT_NEAR(mean, one.mean, 1e-6) << one.bits;
     EXPECT_LE(difference, 9.6e-7) << one.bits;
+    if (one.bits == 8) {
+      EXPECT_THAT(scores, ::testing::Pointwise(::testing::FloatNear(1e-6f), kEightBits));
+    }
   }
 }
 

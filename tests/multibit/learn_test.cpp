@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "lithe/base/file.h"
+#include "lithe/kernels/bound_quantize.h"
 #include "lithe/ops/registry.h"
 #include "multibit/helpers.h"
 
@@ -157,6 +158,21 @@ TEST(TrainMultibit, LearnsEveryBitWidth) {
   EXPECT_NEAR(kept, *result.history[static_cast<std::size_t>(result.best_epoch - 1)].validation_top1, 0.011);
 }
 
+// Bounds that learn much too fast cross, are moved apart, and a note counts them.
+TEST(TrainMultibit, CountsBoundsThatCross) {
+  MultibitOptions options;
+  options.bound_learning_rate = 2;
+  const MultibitTrained result = small_model({2, 4}, {}, options);
+  EXPECT_GT(result.crossed, 0);
+  EXPECT_EQ(result.history.back().extra.at("bounds crossed"), static_cast<double>(result.crossed));
+  EXPECT_THAT(result.notes, Contains(HasSubstr(fmt::format("met {} times", result.crossed))));
+  for (const LearntBounds& one : result.branches.bounds) {
+    const auto& constants = result.branches.graph.constants;
+    EXPECT_GE(constants.at(one.high).to_floats()[0] - constants.at(one.low).to_floats()[0], kSmallestWidth)
+        << one.low;
+  }
+}
+
 TEST(TrainMultibit, StartsFromATrainedModel) {
   Progress silent;
   TrainOptions dense = short_training(3);
@@ -186,9 +202,10 @@ TEST(TrainMultibit, GivesNormsToConvolutionsWithoutOne) {
 
 TEST(TrainMultibit, Baselines) {
   for (const MultibitMethod method :
-       {MultibitMethod::Shared, MultibitMethod::AnyPrecision, MultibitMethod::Lsq}) {
+       {MultibitMethod::Shared, MultibitMethod::AnyPrecision, MultibitMethod::AdaBits, MultibitMethod::Lsq}) {
     MultibitOptions options{.method = method};
     if (method == MultibitMethod::AnyPrecision) options.teaching = Teaching::Recursive;
+    if (method == MultibitMethod::AdaBits) options.teaching = Teaching::None;
     const std::vector<int> bits = method == MultibitMethod::Lsq ? std::vector{4} : std::vector{2, 4};
     const MultibitTrained result = small_model(bits, {}, options, 8);
     EXPECT_LT(result.history.back().loss, result.history.front().loss) << multibit_method_name(method);

@@ -79,6 +79,19 @@ TEST(MultibitSession, OfPreActivations) {
     expect_body_of_the_exported_model(quickly_trained(pre_activation_net(divided), {2, 4}).branches.graph, 8);
 }
 
+// Scales below zero, of zero, and so small that every sum has one code.
+TEST(MultibitSession, OfScalesOfEverySign) {
+  Graph graph = small_model(kBits, {.widths = {8, 16}, .blocks = 2}).branches.graph;
+  for (auto& [name, data] : graph.constants) {
+    if (name.find("conv1.norm.weight@") == std::string::npos) continue;
+    std::vector<float> gamma = data.to_floats();
+    for (std::size_t c = 0; c < gamma.size(); ++c)
+      gamma[c] = c % 4 == 0 ? -gamma[c] : c == 1 ? 0 : c == 2 ? 1e-20f : gamma[c];
+    data = TensorData::from<float>(data.shape(), std::move(gamma));
+  }
+  expect_body_of_the_exported_model(graph, 8);
+}
+
 TEST(MultibitSession, OfSlots) {
   MultibitOptions options{.slots = true};
   const Graph graph = small_model({2, 4, 5, 8}, {.widths = {16, 32}}, options).branches.graph;
@@ -102,7 +115,9 @@ TEST(MultibitSession, SharesStemAndHead) {
   const std::int64_t stem_and_head = 3 * 8 * 9 + 2 * 8 + 16 * 4 + 4, norms = 2 * (8 + 8 + 16 * 3);
   const Graph graph = small_model({2, 4, 8}).branches.graph;
   const std::int64_t counts = 2;  // of branches, by which means divide: 2 and 4
-  EXPECT_EQ(MultibitSession(graph).float_bytes(), 4 * (stem_and_head + (1 + 2 + 4) * norms + counts));
+  // At 2 bits thresholds stand for the norms between the two convolutions of a block.
+  const std::int64_t inner = 2 * (8 + 16);
+  EXPECT_EQ(MultibitSession(graph).float_bytes(), 4 * (stem_and_head + (1 + 2 + 4) * norms - inner + counts));
 }
 
 TEST(MultibitSession, RefusesToTimeNothing) {
