@@ -1,6 +1,7 @@
 // Pictures in folders: one folder a class, labels by file, or none; and pairs of pictures.
 #include <algorithm>
 #include <map>
+#include <set>
 #include <sstream>
 #include <unordered_map>
 
@@ -337,12 +338,14 @@ DatasetPtr open_pairs(SpecOptions& options, const Preprocess& preprocess) {
     if (pairs.empty()) fail("{}: holds no pictures to make pairs of", folder.string());
     return std::make_shared<Pairs>(std::move(pairs), *scale, preprocess);
   }
+  std::set<std::string> used;
   for (const fs::path& file : list_files(folder, is_image_file)) {
     const auto stem = without_mark(file, "_LR");
     if (!stem && !target) continue;
     const auto found = targets.find(stem.value_or(file.stem().string()));
     if (found == targets.end())
       fail("{}: has no counterpart {}", file.string(), target ? "in " + *target : "whose name ends with _HR");
+    used.insert(found->first);
     pairs.push_back({file, found->second});
   }
   if (pairs.empty())
@@ -350,6 +353,10 @@ DatasetPtr open_pairs(SpecOptions& options, const Preprocess& preprocess) {
         "{}: holds no pairs; expected files such as a_LR.png and a_HR.png, or give target=FOLDER, or "
         "scale=2 to make the inputs from the pictures",
         folder.string());
+  for (const auto& [stem, file] : targets)
+    if (!used.contains(stem))
+      fail("{}: has no counterpart {}; add it, or take the picture away", file.string(),
+           target ? "in " + folder.string() : "whose name ends with _LR");
   return std::make_shared<Pairs>(std::move(pairs), 0, preprocess);
 }
 

@@ -15,7 +15,13 @@ namespace lithe {
 namespace {
 
 std::string shape_text(const at::Tensor& tensor) {
-  return tensor.defined() ? format_shape({tensor.sizes().data(), tensor.sizes().size()}) : "none";
+  return tensor.defined() ? format_shape(tensor.sizes()) : "none";
+}
+
+std::int64_t numbers_of(const Sample& sample) {
+  std::int64_t numbers = sample.target.defined() ? sample.target.numel() : 0;
+  for (const auto& [name, input] : sample.inputs) numbers += input.numel();
+  return numbers;
 }
 
 bool same_shape(const at::Tensor& a, const at::Tensor& b) {
@@ -79,6 +85,7 @@ struct Loader::Impl {
   std::condition_variable room, filled;
   std::vector<Slot> ring;
   std::size_t claimed = 0, consumed = 0;
+  std::int64_t held = 0;  // numbers in the ring
   bool stopping = false;
   std::vector<std::thread> workers;
   std::optional<Sample> ahead;  // the sample that did not fit the last batch
@@ -88,8 +95,13 @@ struct Loader::Impl {
       std::size_t position = 0;
       {
         std::unique_lock lock(mutex);
-        room.wait(lock,
-                  [&] { return stopping || claimed >= order.size() || claimed < consumed + ring.size(); });
+        // The sample that is waited for is always decoded, whatever is held.
+        const auto fits = [&] {
+          return options.numbers == 0 || held < options.numbers || claimed == consumed;
+        };
+        room.wait(lock, [&] {
+          return stopping || claimed >= order.size() || (claimed < consumed + ring.size() && fits());
+        });
         if (stopping || claimed >= order.size()) return;
         position = claimed++;
       }
@@ -101,6 +113,7 @@ struct Loader::Impl {
       }
       {
         const std::lock_guard lock(mutex);
+        if (slot.sample) held += numbers_of(*slot.sample);
         ring[position % ring.size()] = std::move(slot);
       }
       filled.notify_all();
@@ -117,6 +130,7 @@ struct Loader::Impl {
       Slot& next = ring[consumed % ring.size()];
       filled.wait(lock, [&] { return next.sample || next.error; });
       slot = std::exchange(next, Slot{});
+      if (slot.sample) held -= numbers_of(*slot.sample);
       ++consumed;
     }
     room.notify_all();
@@ -158,10 +172,13 @@ std::int64_t Loader::samples() const {
 
 bool Loader::next(Batch& batch) {
   std::vector<Sample> samples;
+  std::int64_t numbers = 0;
   while (static_cast<std::int64_t>(samples.size()) < impl_->options.batch) {
     std::optional<Sample> sample = impl_->take();
     if (!sample) break;
-    if (!samples.empty() && !same_shape(samples[0], *sample)) {
+    numbers += numbers_of(*sample);
+    const bool too_many = impl_->options.numbers > 0 && numbers > impl_->options.numbers;
+    if (!samples.empty() && (too_many || !same_shape(samples[0], *sample))) {
       impl_->ahead = std::move(sample);
       break;
     }

@@ -16,6 +16,9 @@ struct LoaderOptions {
   std::uint64_t seed = 0;   // of the order
   std::uint64_t epoch = 0;  // another order for every epoch
   bool drop_last = false;   // leave out a last batch that is not full
+  /// Most numbers that the samples of a batch hold together, and likewise those that are decoded ahead; one
+  /// sample at least. 0: any.
+  std::int64_t numbers = 0;
 };
 
 struct Batch {

@@ -52,6 +52,7 @@ std::int64_t usable_batch(const Graph& graph, const DatasetPtr& dataset, std::in
   if (wanted < 1 || fixed_batch(graph) > 0 || dataset->size() < 2) return wanted;
   const at::NoGradGuard no_grad;
   Trial trial(graph, dataset);
+  if (wanted == 1 && trial.runs(1)) return 1;
   if (trial.runs(2)) {
     if (wanted == 2 || dataset->size() < 3 || trial.runs(3)) return wanted;
     return only(2, wanted);

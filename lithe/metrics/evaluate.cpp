@@ -8,13 +8,13 @@
 #include "lithe/base/clock.h"
 #include "lithe/base/error.h"
 #include "lithe/data/bicubic.h"
+#include "lithe/metrics/picture_score.h"
 
 namespace lithe {
 namespace {
 
-std::string shape_text(const at::Tensor& tensor) {
-  return format_shape({tensor.sizes().data(), tensor.sizes().size()});
-}
+constexpr std::int64_t kPart = std::int64_t{1} << 18;          // numbers in double precision at a time
+constexpr std::int64_t kImageNumbers = std::int64_t{1} << 23;  // of inputs and targets in a batch
 
 /// Sums over all samples seen so far.
 struct Sums {
@@ -50,47 +50,30 @@ std::int64_t scale_factor(const Feeds& feeds, const at::Tensor& images, ImageLay
   return input.dim() == 4 && input.size(axis) > 0 ? images.size(axis) / input.size(axis) : 1;
 }
 
-struct Planes {
-  double psnr_y = 0, psnr_rgb = 0;
-  std::optional<double> ssim_y;
-};
-
-/// Scores a picture of 0..255 against another, without a border.
-Planes score_picture(const at::Tensor& whole, const at::Tensor& whole_target, std::int64_t border,
-                     const std::string& name) {
-  if (whole.size(1) <= 2 * border || whole.size(2) <= 2 * border)
-    fail(
-        "{}: {}x{} pixels are too few to leave out a border of {}; give a smaller --shave, or larger "
-        "pictures",
-        name, whole.size(1), whole.size(2), border);
-  const at::Tensor image = shave(whole, border), target = shave(whole_target, border);
-  const bool colour = image.size(0) == 3;
-  const at::Tensor image_y = colour ? luma_bt601(image) : image[0];
-  const at::Tensor target_y = colour ? luma_bt601(target) : target[0];
-  Planes planes{.psnr_y = psnr(image_y, target_y), .psnr_rgb = psnr(image, target)};
-  if (image_y.size(0) >= 11 && image_y.size(1) >= 11) planes.ssim_y = ssim(image_y, target_y);
-  return planes;
-}
-
 /// `inputs`: what the images were made from, if these are pictures too.
 void score_images(const at::Tensor& images, const Batch& batch, const at::Tensor& inputs,
                   const EvaluateOptions& options, std::int64_t border, Sums& sums) {
   const at::Tensor& targets = batch.targets;
   if (images.sizes() != targets.sizes())
     fail("{}: the model gives images {}, the targets are {}; is the scale of the pairs that of the model?",
-         batch.names.front(), shape_text(images), shape_text(targets));
+         batch.names.front(), format_shape(images.sizes()), format_shape(targets.sizes()));
   for (std::int64_t i = 0; i < images.size(0); ++i) {
-    const at::Tensor target = to_pixels(targets[i], options.preprocess);
+    const at::Tensor target = to_bytes(targets[i], options.preprocess);
     ImageScore score{.name = batch.names.at(static_cast<std::size_t>(i))};
-    const Planes planes = score_picture(to_pixels(images[i], options.preprocess), target, border, score.name);
-    score.psnr_y = planes.psnr_y;
-    score.psnr_rgb = planes.psnr_rgb;
-    score.ssim_y = planes.ssim_y;
+    if (target.size(1) <= 2 * border || target.size(2) <= 2 * border)
+      fail(
+          "{}: {}x{} pixels are too few to leave out a border of {}; give a smaller --shave, or larger "
+          "pictures",
+          score.name, target.size(1), target.size(2), border);
+    const PictureScore made = score_picture(to_bytes(images[i], options.preprocess), target, border);
+    score.psnr_y = made.psnr_y;
+    score.psnr_rgb = made.psnr_rgb;
+    score.ssim_y = made.ssim_y;
     if (inputs.defined()) {
-      const at::Tensor input = to_pixels(inputs[i], options.preprocess);
+      const at::Tensor input = to_bytes(inputs[i], options.preprocess);
       if (input.size(0) == target.size(0) && input.size(1) < target.size(1)) {
-        const at::Tensor enlarged = resize_picture(input, target.size(1), target.size(2)).to(at::kDouble);
-        const Planes bicubic = score_picture(enlarged, target, border, score.name);
+        const at::Tensor enlarged = resize_picture(input, target.size(1), target.size(2)).to(at::kByte);
+        const PictureScore bicubic = score_picture(enlarged, target, border);
         score.bicubic_psnr_y = bicubic.psnr_y;
         score.bicubic_ssim_y = bicubic.ssim_y;
       }
@@ -101,17 +84,46 @@ void score_images(const at::Tensor& images, const Batch& batch, const at::Tensor
 
 void compare(const at::Tensor& value, const at::Tensor& other, Sums& sums) {
   if (value.sizes() != other.sizes())
-    fail("the two models give outputs of different shape: {} and {}", shape_text(value), shape_text(other));
+    fail("the two models give outputs of different shape: {} and {}", format_shape(value.sizes()),
+         format_shape(other.sizes()));
   sums.compared = true;
   if (value.dim() == 2) {
     const auto rows = static_cast<double>(value.size(0));
     sums.agreeing += argmax_agreement(value, other) * rows;
     sums.rows += value.size(0);
   }
-  sums.max_abs = std::max(sums.max_abs, difference(value, other).max_abs);
-  const at::Tensor a = value.to(at::kDouble), b = other.to(at::kDouble);
-  sums.signal += b.square().sum().item<double>();
-  sums.noise += (a - b).square().sum().item<double>();
+  // In double precision a part at a time: outputs may be large pictures.
+  const at::Tensor a = value.reshape({-1}), b = other.reshape({-1});
+  for (std::int64_t begin = 0; begin < a.numel(); begin += kPart) {
+    const std::int64_t count = std::min(kPart, a.numel() - begin);
+    const at::Tensor x = a.narrow(0, begin, count).to(at::kDouble),
+                     y = b.narrow(0, begin, count).to(at::kDouble);
+    sums.max_abs = std::max(sums.max_abs, difference(x, y).max_abs);
+    sums.signal += y.square().sum().item<double>();
+    sums.noise += (x - y).square().sum().item<double>();
+  }
+}
+
+/// The mean of what is finite; infinite only if nothing else is there, and nothing where there is nothing.
+template <typename Number>
+std::optional<double> finite_mean(const std::vector<ImageScore>& images, const Number& number) {
+  double sum = 0;
+  std::int64_t finite = 0;
+  bool any = false;
+  for (const ImageScore& score : images) {
+    const std::optional<double> one = number(score);
+    any = any || one;
+    if (!one || std::isinf(*one)) continue;
+    sum += *one;
+    ++finite;
+  }
+  if (!any) return std::nullopt;
+  return finite > 0 ? sum / static_cast<double>(finite) : INFINITY;
+}
+
+template <typename Holds>
+std::int64_t count_images(const std::vector<ImageScore>& images, const Holds& holds) {
+  return std::count_if(images.begin(), images.end(), holds);
 }
 
 void means(const Sums& sums, Evaluation& out) {
@@ -124,21 +136,19 @@ void means(const Sums& sums, Evaluation& out) {
     out.top5 = share(sums.top5, sums.labelled);
     out.loss = share(sums.loss, sums.labelled);
   }
-  const auto mean_of = [&](auto&& number) {
-    double sum = 0;
-    for (const ImageScore& score : sums.images) {
-      const std::optional<double> one = number(score);
-      if (!one) return std::optional<double>();
-      sum += *one;
-    }
-    return sums.images.empty() ? std::optional<double>()
-                               : share(sum, static_cast<std::int64_t>(sums.images.size()));
-  };
-  out.psnr_y = mean_of([](const ImageScore& s) { return std::optional(s.psnr_y); });
-  out.psnr_rgb = mean_of([](const ImageScore& s) { return std::optional(s.psnr_rgb); });
-  out.ssim_y = mean_of([](const ImageScore& s) { return s.ssim_y; });
-  out.bicubic_psnr_y = mean_of([](const ImageScore& s) { return s.bicubic_psnr_y; });
-  out.bicubic_ssim_y = mean_of([](const ImageScore& s) { return s.bicubic_ssim_y; });
+  const std::vector<ImageScore>& images = sums.images;
+  out.psnr_y = finite_mean(images, [](const ImageScore& s) { return std::optional(s.psnr_y); });
+  out.psnr_rgb = finite_mean(images, [](const ImageScore& s) { return std::optional(s.psnr_rgb); });
+  out.ssim_y = finite_mean(images, [](const ImageScore& s) { return s.ssim_y; });
+  out.n_exact = count_images(images, [](const ImageScore& s) { return std::isinf(s.psnr_y); });
+  out.n_without_ssim = count_images(images, [](const ImageScore& s) { return !s.ssim_y; });
+  const auto enlarged = [](const ImageScore& s) { return s.bicubic_psnr_y.has_value(); };
+  if (std::all_of(images.begin(), images.end(), enlarged)) {  // beside the others only if it is of the same
+    out.bicubic_psnr_y = finite_mean(images, [](const ImageScore& s) { return s.bicubic_psnr_y; });
+    out.bicubic_ssim_y = finite_mean(images, [](const ImageScore& s) { return s.bicubic_ssim_y; });
+    out.n_bicubic_exact =
+        count_images(images, [](const ImageScore& s) { return std::isinf(*s.bicubic_psnr_y); });
+  }
   out.images = sums.images;
   if (sums.compared) {
     if (sums.rows > 0) out.argmax_agreement = share(sums.agreeing, sums.rows);
@@ -171,7 +181,7 @@ const at::Tensor& output_of(const Feeds& outputs, const std::string& name) {
 at::Tensor rows_of(const Feeds& outputs, const std::string& name, std::int64_t n) {
   const at::Tensor& raw = output_of(outputs, name);
   if (raw.dim() == 0 || raw.size(0) < n)
-    fail("the output '{}' {} does not have one row a sample ({})", name, shape_text(raw), n);
+    fail("the output '{}' {} does not have one row a sample ({})", name, format_shape(raw.sizes()), n);
   return raw.narrow(0, 0, n).cpu();
 }
 
@@ -198,7 +208,7 @@ Outcome run_batch(const RunBatch& run, const RunBatch& against, const Feeds& fee
   if (error.kind() != ErrorKind::Input || feeds.size() != 1 || fed.dim() != 4) throw error;
   throw Error(error.kind(), fmt::format("{}; it was fed '{}' as {}: if it wants pictures of another size, "
                                         "give --resize HEIGHTxWIDTH",
-                                        error.what(), batch.names.front(), shape_text(fed)));
+                                        error.what(), batch.names.front(), format_shape(fed.sizes())));
 }
 
 }  // namespace
@@ -212,6 +222,20 @@ at::Tensor to_pixels(const at::Tensor& image, const Preprocess& preprocess) {
   if (preprocess.colour == ColourOrder::Bgr) std::reverse(planes.begin(), planes.end());
   // Pictures are compared as they would be saved.
   return at::stack(planes).clamp(0, 255).round();
+}
+
+at::Tensor to_bytes(const at::Tensor& image, const Preprocess& preprocess) {
+  const bool last = preprocess.layout == ImageLayout::Nhwc;
+  const std::int64_t axis = last ? 0 : 1, height = image.size(axis);
+  const at::Tensor out = at::empty({image.size(last ? 2 : 0), height, image.size(axis + 1)},
+                                   at::TensorOptions().dtype(at::kByte));
+  const std::int64_t step =
+      std::max<std::int64_t>(1, kPart / std::max<std::int64_t>(1, 3 * image.size(axis + 1)));
+  for (std::int64_t top = 0; top < height; top += step) {
+    const std::int64_t rows = std::min(step, height - top);
+    out.narrow(1, top, rows).copy_(to_pixels(image.narrow(axis, top, rows), preprocess));
+  }
+  return out;
 }
 
 bool is_probability(const Graph& graph, const std::string& output) {
@@ -233,8 +257,11 @@ Evaluation evaluate(const Graph& graph, const RunBatch& run, const DatasetPtr& a
   const std::int64_t fixed = fixed_batch(graph);
   Evaluation result;
   result.batch = fixed > 0 ? fixed : options.batch;
-  auto loader =
-      std::make_unique<Loader>(dataset, LoaderOptions{.batch = result.batch, .threads = options.threads});
+  // Pictures as targets may be large, and gain nothing from being run together.
+  LoaderOptions loading{.batch = result.batch,
+                        .threads = options.threads,
+                        .numbers = dataset->has_targets() ? kImageNumbers : 0};
+  auto loader = std::make_unique<Loader>(dataset, loading);
   Progress silent;
   Progress& progress = options.progress ? *options.progress : silent;
   progress.start("evaluating", loader->samples());
@@ -253,7 +280,8 @@ Evaluation evaluate(const Graph& graph, const RunBatch& run, const DatasetPtr& a
       if (n == 1 || fixed > 0) explain(error, batch, feeds);
       // Exporters sometimes bake the batch of their example into a constant: what one sample gives decides.
       result.batch = 1;
-      loader = std::make_unique<Loader>(dataset, LoaderOptions{.batch = 1, .threads = options.threads});
+      loading.batch = 1;
+      loader = std::make_unique<Loader>(dataset, loading);
       continue;
     }
     seconds += outcome.seconds;

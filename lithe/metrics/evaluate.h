@@ -44,8 +44,11 @@ struct Evaluation {
   std::int64_t batch = 0;                          // samples in one run
   std::optional<double> top1, top5;                // shares, 0..1
   std::optional<double> loss;                      // mean cross-entropy
-  std::optional<double> psnr_y, ssim_y, psnr_rgb;  // means over images
+  std::optional<double> psnr_y, ssim_y, psnr_rgb;  // means over images, see below
   std::optional<double> bicubic_psnr_y, bicubic_ssim_y;
+  // What these means leave out: images equal to their targets, whose PSNR (Y) is infinite (the mean is too
+  // if all are), and images smaller than the window of SSIM.
+  std::int64_t n_exact = 0, n_bicubic_exact = 0, n_without_ssim = 0;
   std::vector<ImageScore> images;  // in the order of the data
   // Against the other model:
   std::optional<double> argmax_agreement, max_abs, sqnr_db;
@@ -57,8 +60,9 @@ struct Evaluation {
 /// [n, classes] with labels; PSNR and SSIM for an output [n, channels, h, w] with target images; agreement
 /// with `against`, which gets the same batches, when given. A graph that fixes its batch is fed batches of
 /// that size, the last one filled up with copies; one that runs single samples only, although it declares its
-/// batch free, is fed single samples. Throws Error(Input) if the data do not fit the graph, naming the first
-/// sample, or if an output holds NaN, naming the output and the first sample.
+/// batch free, is fed single samples. Batches with target images hold 8 million numbers at most, or one
+/// image. Throws Error(Input) if the data do not fit the graph, naming the first sample, or if an output
+/// holds NaN, naming the output and the first sample.
 Evaluation evaluate(const Graph& graph, const RunBatch& run, const DatasetPtr& dataset,
                     const EvaluateOptions& options = {}, const RunBatch& against = {});
 
@@ -68,6 +72,9 @@ Evaluation evaluate(Executor& executor, const DatasetPtr& dataset, const Evaluat
 /// An image [c, h, w] (or [h, w, c]) in the model's units as it would be saved: RGB or gray, clipped to
 /// 0..255 and rounded; [c, h, w] in float64.
 at::Tensor to_pixels(const at::Tensor& image, const Preprocess& preprocess);
+
+/// The same in bytes, made some rows at a time so that little memory is needed beside the result.
+at::Tensor to_bytes(const at::Tensor& image, const Preprocess& preprocess);
 
 /// Whether the value is made by Softmax, so that cross-entropy must not apply it again.
 bool is_probability(const Graph& graph, const std::string& output);

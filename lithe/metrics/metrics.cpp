@@ -12,18 +12,15 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-std::string shape_text(const at::Tensor& tensor) {
-  return format_shape({tensor.sizes().data(), tensor.sizes().size()});
-}
-
 void check_same_shape(const at::Tensor& a, const at::Tensor& b, const char* what) {
-  if (a.sizes() != b.sizes()) fail("{}: the shapes {} and {} differ", what, shape_text(a), shape_text(b));
+  if (a.sizes() != b.sizes())
+    fail("{}: the shapes {} and {} differ", what, format_shape(a.sizes()), format_shape(b.sizes()));
 }
 
 void check_scores(const at::Tensor& scores, const at::Tensor& labels) {
   if (scores.dim() != 2 || labels.dim() != 1 || scores.size(0) != labels.size(0) || scores.size(1) < 1)
-    fail("scores {} and labels {} do not fit; expected [n, classes] and [n]", shape_text(scores),
-         shape_text(labels));
+    fail("scores {} and labels {} do not fit; expected [n, classes] and [n]", format_shape(scores.sizes()),
+         format_shape(labels.sizes()));
   if (labels.numel() == 0) return;
   const std::int64_t lowest = labels.min().item<std::int64_t>(), highest = labels.max().item<std::int64_t>();
   if (lowest < 0 || highest >= scores.size(1))
@@ -42,7 +39,7 @@ double decibels(double signal, double noise) {
 
 /// The mean of each 11x11 window under a Gaussian of sigma 1.5, where it fits: [c, h, w] -> [c, h-10, w-10].
 at::Tensor window_mean(const at::Tensor& planes) {
-  constexpr std::int64_t kSize = 11, kCentre = kSize / 2;
+  constexpr std::int64_t kSize = kSsimWindow, kCentre = kSize / 2;
   constexpr double kSigma = 1.5;
   at::Tensor weights = at::empty({kSize}, at::kDouble);
   double* values = weights.data_ptr<double>();
@@ -91,34 +88,37 @@ double psnr(const at::Tensor& image, const at::Tensor& reference, double peak) {
   return decibels(peak * peak, mse);
 }
 
-double ssim(const at::Tensor& image, const at::Tensor& reference, double peak) {
+at::Tensor ssim_map(const at::Tensor& image, const at::Tensor& reference, double peak) {
   check_same_shape(image, reference, "SSIM");
   if (image.dim() < 2 || image.dim() > 3)
-    fail("SSIM: expected [h, w] or [c, h, w], got {}", shape_text(image));
+    fail("SSIM: expected [h, w] or [c, h, w], got {}", format_shape(image.sizes()));
   const at::Tensor x = image.dim() == 2 ? doubles(image).unsqueeze(0) : doubles(image);
   const at::Tensor y = image.dim() == 2 ? doubles(reference).unsqueeze(0) : doubles(reference);
-  if (x.size(1) < 11 || x.size(2) < 11)
-    fail("SSIM: {} is smaller than the window of 11x11", shape_text(image));
+  if (x.size(1) < kSsimWindow || x.size(2) < kSsimWindow)
+    fail("SSIM: {} is smaller than the window of 11x11", format_shape(image.sizes()));
   const double c1 = std::pow(0.01 * peak, 2), c2 = std::pow(0.03 * peak, 2);
   const at::Tensor mean_x = window_mean(x), mean_y = window_mean(y);
   const at::Tensor var_x = window_mean(x * x) - mean_x.square();
   const at::Tensor var_y = window_mean(y * y) - mean_y.square();
   const at::Tensor covariance = window_mean(x * y) - mean_x * mean_y;
-  const at::Tensor map = ((2 * mean_x * mean_y + c1) * (2 * covariance + c2)) /
-                         ((mean_x.square() + mean_y.square() + c1) * (var_x + var_y + c2));
-  return map.mean().item<double>();
+  return ((2 * mean_x * mean_y + c1) * (2 * covariance + c2)) /
+         ((mean_x.square() + mean_y.square() + c1) * (var_x + var_y + c2));
+}
+
+double ssim(const at::Tensor& image, const at::Tensor& reference, double peak) {
+  return ssim_map(image, reference, peak).mean().item<double>();
 }
 
 at::Tensor luma_bt601(const at::Tensor& rgb) {
   if (rgb.dim() != 3 || rgb.size(0) != 3)
-    fail("luma: expected an RGB image [3, h, w], got {}", shape_text(rgb));
+    fail("luma: expected an RGB image [3, h, w], got {}", format_shape(rgb.sizes()));
   const at::Tensor wide = doubles(rgb);
   return 16.0 + (65.481 * wide[0] + 128.553 * wide[1] + 24.966 * wide[2]) / 255.0;
 }
 
 at::Tensor shave(const at::Tensor& image, std::int64_t pixels) {
   if (pixels < 0 || image.dim() < 2 || image.size(-2) <= 2 * pixels || image.size(-1) <= 2 * pixels)
-    fail("a border of {} pixels cannot be taken from an image {}", pixels, shape_text(image));
+    fail("a border of {} pixels cannot be taken from an image {}", pixels, format_shape(image.sizes()));
   return image.narrow(-2, pixels, image.size(-2) - 2 * pixels)
       .narrow(-1, pixels, image.size(-1) - 2 * pixels);
 }
@@ -158,7 +158,8 @@ Difference difference(const at::Tensor& value, const at::Tensor& reference) {
 
 double argmax_agreement(const at::Tensor& value, const at::Tensor& reference) {
   check_same_shape(value, reference, "argmax agreement");
-  if (value.dim() == 0 || value.numel() == 0) fail("argmax agreement: {} holds no rows", shape_text(value));
+  if (value.dim() == 0 || value.numel() == 0)
+    fail("argmax agreement: {} holds no rows", format_shape(value.sizes()));
   const at::Tensor a = doubles(value).reshape({-1, value.size(-1)});
   const at::Tensor b = doubles(reference).reshape({-1, value.size(-1)});
   const double *x = a.data_ptr<double>(), *y = b.data_ptr<double>();

@@ -22,6 +22,10 @@ double psnr(const at::Tensor& image, const at::Tensor& reference, double peak = 
 /// sigma 1.5, K1 = 0.01, K2 = 0.03, only where the window fits; several planes [c, h, w] are averaged.
 double ssim(const at::Tensor& image, const at::Tensor& reference, double peak = 255.0);
 
+/// The numbers whose mean that is, [c, h - 10, w - 10]: those of a part follow from its pixels alone.
+at::Tensor ssim_map(const at::Tensor& image, const at::Tensor& reference, double peak = 255.0);
+inline constexpr std::int64_t kSsimWindow = 11;
+
 /// Luma of RGB [3, h, w] in 0..255 by ITU-R BT.601 in studio range, 16 + (65.481 R + 128.553 G + 24.966 B) /
 /// 255: what super-resolution papers compare. Returns [h, w] in 16..235.
 at::Tensor luma_bt601(const at::Tensor& rgb);

@@ -145,6 +145,19 @@ TEST(Pairs, MatchesLowAndHighResolution) {
       1);
 }
 
+TEST(Pairs, RefusesTargetsWithoutInputs) {
+  const TemporaryFolder folder;
+  for (const char* name : {"a_LR", "a_HR", "b_HR", "c_HR"})
+    write_picture(folder.path() / (std::string(name) + ".png"), 4, 4, {0, 0, 0});
+  EXPECT_THAT(complaint(folder.path().string()),
+              HasSubstr("b_HR.png: has no counterpart whose name ends with _LR"));
+  write_picture(folder.path() / "lr/x.png", 4, 4, {0, 0, 0});
+  for (const char* name : {"hr/x.png", "hr/y.png"}) write_picture(folder.path() / name, 8, 8, {0, 0, 0});
+  EXPECT_THAT(
+      complaint("pairs:" + (folder.path() / "lr").string() + ",target=" + (folder.path() / "hr").string()),
+      HasSubstr("y.png: has no counterpart in " + (folder.path() / "lr").string()));
+}
+
 TEST(Sheet, CutsCells) {
   const TemporaryFolder folder;
   // 4 rows x 3 columns of cells of 2x5; each cell has its own gray.

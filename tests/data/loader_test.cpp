@@ -60,6 +60,16 @@ TEST(Loader, EndsBatchesWhereShapesChange) {
               ElementsAre(ElementsAre(0, 1, 2, 3), ElementsAre(4), ElementsAre(5, 6, 7, 8)));
 }
 
+TEST(Loader, EndsBatchesThatHoldEnough) {
+  const auto data = std::make_shared<Numbers>(11);  // five of two numbers, six of three
+  using Labels = std::vector<std::vector<std::int64_t>>;
+  for (const int threads : {0, 1, 4}) {
+    EXPECT_EQ(all_labels(data, {.batch = 8, .threads = threads, .numbers = 6}),
+              (Labels{{0, 1, 2}, {3, 4}, {5, 6}, {7, 8}, {9, 10}}));
+    EXPECT_EQ(all_labels(data, {.batch = 8, .threads = threads, .numbers = 1}).size(), 11u);
+  }
+}
+
 TEST(Loader, ShufflesAnewEveryEpoch) {
   const auto data = std::make_shared<Numbers>(100);
   const auto first = all_labels(data, {.batch = 100, .shuffle = true, .seed = 1});

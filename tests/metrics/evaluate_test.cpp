@@ -94,6 +94,58 @@ TEST(Evaluate, ScoresImages) {
   EXPECT_FALSE(result.top1.has_value());
 }
 
+// Means leave out what is infinite or missing, and tell how many that are.
+TEST(Evaluate, MeansOfExactAndSmallImages) {
+  const Graph graph = graph_of({.op_type = "Identity"});
+  const at::Tensor x = at::full({3, 3, 12, 12}, 100 / 255.0f);
+  at::Tensor target = x.clone();
+  target[1] += 16 / 255.0f;
+  target[2] += 32 / 255.0f;
+  const Evaluation some = evaluate(graph, same(), tensor_dataset({{"", x}}, {}, target));
+  EXPECT_EQ(some.n_exact, 1);
+  EXPECT_TRUE(std::isinf(some.images.at(0).psnr_y));
+  EXPECT_NEAR(*some.psnr_y, (some.images.at(1).psnr_y + some.images.at(2).psnr_y) / 2, 1e-9);
+  EXPECT_NEAR(*some.psnr_rgb, 24.0486 - 10 * std::log10(2), 1e-3);  // 16 and 32 levels
+  EXPECT_EQ(some.n_without_ssim, 0);
+  const Evaluation all = evaluate(graph, same(), tensor_dataset({{"", x}}, {}, x));
+  EXPECT_EQ(all.n_exact, 3);
+  EXPECT_TRUE(std::isinf(*all.psnr_y));
+  const at::Tensor small = at::full({2, 3, 8, 30}, 0.5f);
+  const Evaluation none = evaluate(graph, same(), tensor_dataset({{"", small}}, {}, small + 0.1f));
+  EXPECT_FALSE(none.ssim_y.has_value());
+  EXPECT_EQ(none.n_without_ssim, 2);
+}
+
+// Large pictures are run one by one, whatever the batch.
+TEST(Evaluate, BatchesOfPicturesAreBounded) {
+  const Graph graph = graph_of({.op_type = "Identity"});
+  const auto largest = [&](std::int64_t width) {
+    std::int64_t most = 0;
+    const RunBatch run = [&](const Feeds& feeds) {
+      most = std::max(most, feeds.at("x").size(0));
+      return Feeds{{"y", feeds.at("x")}};
+    };
+    const at::Tensor x = at::zeros({4, 1, 8, width});
+    evaluate(graph, run, tensor_dataset({{"", x}}, {}, x), {.batch = 4});
+    return most;
+  };
+  EXPECT_EQ(largest(16), 4);
+  EXPECT_EQ(largest(150'000), 3);  // of 2.4 million numbers each, with the target
+  EXPECT_EQ(largest(320'000), 1);
+}
+
+TEST(Evaluate, BytesAreRoundedPixels) {
+  const Preprocess preprocess{.mean = {0.4, 0.5, 0.6}, .std = {0.2, 0.3, 0.25}, .colour = ColourOrder::Bgr};
+  at::manual_seed(5);
+  const at::Tensor image = at::randn({3, 700, 301});
+  const at::Tensor bytes = to_bytes(image, preprocess);
+  EXPECT_EQ(bytes.scalar_type(), at::kByte);
+  EXPECT_TRUE(at::equal(bytes.to(at::kDouble), to_pixels(image, preprocess)));
+  Preprocess last = preprocess;
+  last.layout = ImageLayout::Nhwc;
+  EXPECT_TRUE(at::equal(to_bytes(image.permute({1, 2, 0}), last), bytes));
+}
+
 TEST(Evaluate, ThroughTheEngine) {
   Executor executor(graph_of({.op_type = "Relu"}));
   const Evaluation result = evaluate(executor, logits_data());
