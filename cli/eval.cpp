@@ -195,8 +195,6 @@ Evaluation run_arrays(const Runner& runner, const EvalFlags& flags, std::vector<
 void run_eval(EvalFlags& flags) {
   Invocation& call = flags.call;
   const std::string& model = call.options.model;
-  if (flags.backend == "native")
-    fail("--backend native: the native runtime is not in this build; use engine or ort");
   if (flags.data.empty() == flags.inputs.empty()) fail("eval needs either --data or --inputs");
   if (!flags.outputs.empty() && flags.inputs.empty()) fail("--outputs needs --inputs");
   if (!flags.against.empty() && flags.data.empty()) fail("--against needs --data");
@@ -286,9 +284,8 @@ void add_eval(CLI::App& app) {
   verb->add_option("--inputs", flags->inputs, "a .npz file with one array an input, instead of --data");
   verb->add_option("--outputs", flags->outputs, "the .npz file that the outputs are written to");
   verb->add_option("--output-name", flags->output, "the output that is scored (default: the first)");
-  verb->add_option("--backend", flags->backend,
-                   "engine (Lithe on LibTorch), native, or ort (stock ONNX Runtime)")
-      ->check(CLI::IsMember({"engine", "native", "ort"}))
+  verb->add_option("--backend", flags->backend, "engine (Lithe on LibTorch) or ort (stock ONNX Runtime)")
+      ->check(CLI::IsMember({"engine", "ort"}))
       ->capture_default_str();
   verb->add_option("--shave", flags->shave,
                    "border in pixels that PSNR and SSIM leave out (default: the scale factor of the model)")

@@ -1,6 +1,7 @@
 // `lithe inspect`: what a model consists of and costs.
 #include <memory>
 
+#include "cli/inspect_operators.h"
 #include "cli/inspect_report.h"
 #include "cli/inspect_sparsity.h"
 #include "cli/verb.h"
@@ -113,6 +114,7 @@ void show(Invocation& call, const json& result) {
   call.say("activations, peak   {}", format_memory(result.at("activation_bytes")));
   call.say("activations, sum    {}", format_memory(result.at("activation_bytes_sum")));
   if (result.contains("note")) call.say("note: {}", result.at("note").get<std::string>());
+  for (const std::string& line : unsupported_lines(result.at("unsupported"))) call.say("note: {}", line);
   if (result.contains("spatial_sparsity"))
     call.say("\n{}", spatial_sparsity_table(result.at("spatial_sparsity")));
   if (!result.contains("pattern")) return;
@@ -148,6 +150,7 @@ std::vector<std::string> write(const Invocation& call, const json& result) {
     report.add(table("Blocks", kBlockHeader, std::move(blocks), 2));
   }
   if (result.contains("note")) report.add(Text{result.at("note").get<std::string>()});
+  for (const std::string& line : unsupported_lines(result.at("unsupported"))) report.add(Text{line});
   if (result.contains("pattern")) {
     report.add(Text{sparsity_line(result)});
     if (Rows rows = violation_rows(result); !rows.empty())

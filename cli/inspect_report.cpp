@@ -3,10 +3,13 @@
 #include <algorithm>
 #include <map>
 
+#include "cli/inspect_operators.h"
 #include "cli/inspect_sparsity.h"
+#include "cli/sizes.h"
 #include "lithe/base/error.h"
 #include "lithe/graph/blocks.h"
 #include "lithe/graph/cost.h"
+#include "lithe/graph/finite.h"
 
 namespace lithe::cli {
 namespace {
@@ -61,41 +64,6 @@ json block_to_json(const Graph& graph, const Block& block, const Cost* cost) {
           {"children", children}};
 }
 
-/// A graph whose values all have their sizes, and what the reader should know about them.
-struct Sized {
-  Graph graph;
-  InputShapes shapes;
-  std::string note;
-};
-
-Sized give_sizes(const Graph& graph, const InputShapes& shapes) {
-  Sized sized{graph, shapes, ""};
-  infer_shapes(sized.graph, shapes);
-  return sized;
-}
-
-/// Exporters sometimes bake the batch of their example into Split or Reshape, so that a model which declares
-/// its batch free has the sizes of that batch only.
-Sized find_batch(const Graph& graph, const InputShapes& single) {
-  try {
-    return give_sizes(graph, single);
-  } catch (const Error& error) {
-    for (const std::int64_t batch : {2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 100, 128, 256}) {
-      const InputShapes shapes = concrete_input_shapes(graph, {}, batch);
-      if (shapes == single) break;  // nothing is free
-      try {
-        Sized sized = give_sizes(graph, shapes);
-        sized.note =
-            fmt::format("the batch is declared free but fixed to {} inside ({})", batch, error.what());
-        return sized;
-      } catch (const Error&) {
-        continue;
-      }
-    }
-    throw;
-  }
-}
-
 }  // namespace
 
 json inspect_model(Graph graph, const InspectOptions& options) {
@@ -109,13 +77,14 @@ json inspect_model(Graph graph, const InspectOptions& options) {
   for (const ValueInfo* input : graph.required_inputs()) inputs.push_back(type_to_json(*input));
   result["inputs"] = inputs;
 
+  std::vector<std::string> notes;
   // An input that leaves more than the batch open still leaves much to tell.
   std::optional<InputShapes> shapes;
   try {
     shapes = concrete_input_shapes(graph, options.shapes);
   } catch (const Error& error) {
     if (!options.shapes.empty()) throw;
-    result["note"] = error.what();
+    notes.push_back(error.what());
   }
   std::optional<Sized> sized;
   if (shapes) sized = options.shapes.empty() ? find_batch(graph, *shapes) : give_sizes(graph, *shapes);
@@ -134,11 +103,18 @@ json inspect_model(Graph graph, const InspectOptions& options) {
     cost = measure_cost(graph);
     result["shapes"] = json::object();
     for (const auto& [name, sizes] : sized->shapes) result["shapes"][name] = sizes;
-    if (!sized->note.empty()) result["note"] = sized->note;
+    if (!sized->note.empty()) notes.push_back(sized->note);
     if (!cost->unknown_values.empty())
-      result["note"] = fmt::format("{} values have sizes that depend on data and are not counted, first '{}'",
-                                   cost->unknown_values.size(), cost->unknown_values.front());
+      notes.push_back(fmt::format("the sizes of {} values are not known and not counted, first '{}'",
+                                  cost->unknown_values.size(), cost->unknown_values.front()));
   }
+  const std::vector<std::string> unusable = unusable_constants(declared);
+  if (!unusable.empty())
+    notes.push_back(unusable.front() + (unusable.size() > 1
+                                            ? fmt::format(" ({} more hold such numbers)", unusable.size() - 1)
+                                            : ""));
+  if (!notes.empty()) result["note"] = fmt::format("{}", fmt::join(notes, "; "));
+  result["unsupported"] = unsupported_json(declared);
   result["macs"] = cost ? json(cost->macs) : json();
   result["activation_bytes"] = cost ? json(cost->activation_peak_bytes) : json();
   result["activation_bytes_sum"] = cost ? json(cost->activation_sum_bytes) : json();

@@ -7,6 +7,7 @@
 #include "cli/budget_report.h"
 #include "cli/data_flags.h"
 #include "cli/dfsq_flags.h"
+#include "cli/model_errors.h"
 #include "cli/overwrite.h"
 #include "cli/preview.h"
 #include "cli/quantize_data.h"
@@ -15,6 +16,7 @@
 #include "cli/quantize_report.h"
 #include "cli/reconstruct_flags.h"
 #include "cli/reconstruct_report.h"
+#include "cli/sizes.h"
 #include "cli/torch_setup.h"
 #include "cli/validators.h"
 #include "cli/verbs.h"
@@ -177,7 +179,7 @@ void quantize_model(QuantizeFlags& flags, const QuantizeOptions& options) {
     fail("--preview needs --data or --calib to show");
   if (flags.calib.empty() && flags.data.empty() && !sweep.empty())
     fail("--sweep needs --calib or --data to measure on");
-  const Graph model = read_onnx(call.options.model);
+  const Graph model = read_fitting_model(call.options.model, {});
   call.check_outputs();
   check_overwriting(call, {{"--calib", flags.calib}, {"--data", flags.data}});
   if (options.reconstruct) {
@@ -283,7 +285,8 @@ void run_quantize(QuantizeFlags& flags) {
   const at::NoGradGuard no_grad;
   const QuantizeOptions options = options_of(flags, call.threads(), device);
   if (flags.dry_run) {
-    show_quantization_plan(call, read_onnx(call.options.model), options, flags.shapes);
+    const Graph model = read_fitting_model(call.options.model, parse_shape_flags(flags.shapes));
+    show_quantization_plan(call, model, options, flags.shapes);
     return;
   }
   try {
@@ -402,7 +405,8 @@ void add_quantize(CLI::App& app) {
   flags->points.add_to(*verb);
   flags->learning.add_to(*verb);
   add_preprocess_flags(*verb, flags->preprocess);
-  verb->callback([flags] { run_quantize(*flags); });
+  verb->callback(
+      [flags] { naming_model("quantize", flags->call.options.model, [&] { run_quantize(*flags); }); });
 }
 
 }  // namespace lithe::cli

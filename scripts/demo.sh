@@ -5,6 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-build/demo}
+started=$SECONDS
 
 scripts/install-packages.sh
 scripts/install-ort.sh
@@ -26,12 +27,14 @@ percent() { awk '{ printf "%.2f %%", 100 * $1 }'; }
 kilobytes() { awk "BEGIN { printf \"%.1f KB\", $(stat --format=%s "$1") / 1000 }"; }
 
 rows=()
+failed=0
 measure() {  # <name> <file>
   local engine stock verdict
   engine=$($lithe eval "$2" --data "$test_set" --json --quiet | number top1 | percent)
   stock=$($lithe eval "$2" --data "$test_set" --backend ort --json --quiet | number top1 | percent)
-  verdict=$($lithe verify "$2" --json --quiet | number pass)
-  rows+=("$(printf '%-18s %10s %12s %12s %9s' "$1" "$(kilobytes "$2")" "$engine" "$stock" "${verdict/true/yes}")")
+  verdict=no  # a model that differs in stock ONNX Runtime is shown, and fails the demo at its end
+  if $lithe verify "$2" --json --quiet > /dev/null; then verdict=yes; else failed=1; fi
+  rows+=("$(printf '%-18s %10s %12s %12s %9s' "$1" "$(kilobytes "$2")" "$engine" "$stock" "$verdict")")
 }
 
 echo "== measure: $model"
@@ -55,3 +58,8 @@ echo
 echo "1,000 digits that neither training nor calibration saw; 'in ORT' is the same file in stock ONNX Runtime."
 echo "models: $out/*.onnx"
 echo "report: $(pwd)/$out/report/report.html"
+echo "took $((SECONDS - started)) seconds, packages and build included"
+if ((failed)); then
+  echo "not every file agrees with stock ONNX Runtime: see 'no' above" >&2
+  exit 1
+fi

@@ -63,10 +63,6 @@ std::int64_t Scope::opset(const std::string& domain) const {
   return model->opset(domain);
 }
 
-bool is_control_flow(const Node& node, std::int64_t opset) {
-  return node.is("If") || node.is("Loop") || (node.is("Scan") && opset >= 9);
-}
-
 const OpEntry* native_entry(const Node& node, std::int64_t opset) {
   if (node.domain == kFusedDomain) return fused_ops().find(node.domain, node.op_type);
   const OpEntry* entry = op_registry().find(node.domain, node.op_type);

@@ -13,6 +13,7 @@
 
 #include "lithe/engine/executor.h"
 #include "lithe/graph/graph.h"
+#include "lithe/graph/missing_operators.h"
 #include "lithe/ops/registry.h"
 
 namespace lithe {
@@ -58,8 +59,6 @@ struct Scope {
 
 /// The entry that runs a node, or nullptr where a function's body must or the operator is missing.
 const OpEntry* native_entry(const Node& node, std::int64_t opset);
-/// True for operators that run sub-graphs, which the engine handles itself.
-bool is_control_flow(const Node& node, std::int64_t opset = 22);
 
 class Program {
  public:

@@ -55,6 +55,9 @@ class Reader {
       fail("{}: IR version {} is not supported; versions {} to {} are", origin_, proto.ir_version(), kMinIr,
            kMaxIr);
     Graph out = graph(*proto.mutable_graph());
+    if (out.outputs.empty())
+      fail("{}: the graph has no outputs, so that there is nothing to compute; export the model again",
+           origin_);
     ModelHeader& header = out.header;
     header.ir_version = proto.ir_version();
     header.opsets = opsets(proto.opset_import());

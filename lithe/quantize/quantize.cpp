@@ -7,6 +7,7 @@
 #include <set>
 
 #include "lithe/base/error.h"
+#include "lithe/graph/finite.h"
 #include "lithe/graph/onnx.h"
 #include "lithe/ops/registry.h"
 #include "lithe/quantize/batches.h"
@@ -208,18 +209,6 @@ double plain_sqnr(const Graph& plain, const DatasetPtr& calibration, const Quant
   return measure_sqnr(reference, plain, {logits}, calibration, sqnr_options(options), silent).at(logits);
 }
 
-/// Infinity may be meant (attention masks), NaN never is.
-void refuse_nan(const Graph& graph) {
-  for (const auto& [name, data] : graph.constants) {
-    if (!is_float(data.dtype())) continue;
-    const std::vector<float> values = data.to_floats();
-    const auto bad = std::find_if(values.begin(), values.end(), [](float v) { return std::isnan(v); });
-    if (bad != values.end())
-      fail("the constant '{}' holds NaN at element {}; train or export the model again", name,
-           bad - values.begin());
-  }
-}
-
 }  // namespace
 
 Graph prepare_for_quantization(const Graph& model, const DatasetPtr& calibration,
@@ -228,7 +217,7 @@ Graph prepare_for_quantization(const Graph& model, const DatasetPtr& calibration
   if (graph.opset() > options.opset && !options.raise_opset)
     fail("the model is of opset {} and cannot be lowered to {}; ask for --opset {} or newer", graph.opset(),
          options.opset, graph.opset());
-  refuse_nan(model);
+  require_usable_constants(model);
   RewriteGuard guard(model, calibration, std::min<std::int64_t>(8, options.batch));
   simplify(graph);
   upgrade_opset(graph, std::max(options.opset, graph.opset()));

@@ -133,6 +133,34 @@ class Reader {
   std::string where_;
 };
 
+/// Makes a folder and those above it that are missing; takes back what is empty unless told to keep it.
+class NewFolders {
+ public:
+  explicit NewFolders(const std::filesystem::path& folder) {
+    std::error_code error, ignored;
+    const auto whole = std::filesystem::absolute(folder, ignored);
+    for (auto place = whole; !place.empty() && !std::filesystem::exists(place, ignored);
+         place = place.parent_path())
+      fresh_.push_back(place);
+    std::filesystem::create_directories(folder, error);
+    if (!error) return;
+    take_back();
+    fail("{}: cannot create the report's folder: {}", folder.string(), error.message());
+  }
+  ~NewFolders() { take_back(); }
+  NewFolders(const NewFolders&) = delete;
+  NewFolders& operator=(const NewFolders&) = delete;
+
+  void keep() { fresh_.clear(); }
+
+ private:
+  void take_back() {
+    std::error_code ignored;
+    for (const auto& place : fresh_) std::filesystem::remove(place, ignored);
+  }
+  std::vector<std::filesystem::path> fresh_;  // the deepest first
+};
+
 ReportItem item_of(const Reader& in) {
   const std::string kind = in.text("kind");
   if (kind == "heading") return Heading{in.text("text")};
@@ -213,9 +241,7 @@ Report report_from_json(const json& object, const std::string& origin) {
 std::vector<std::string> write_report(const Report& report, const json& envelope,
                                       const std::filesystem::path& folder) {
   require_writable_folder(folder);
-  std::error_code error;
-  std::filesystem::create_directories(folder, error);
-  if (error) fail("{}: cannot create the report's folder: {}", folder.string(), error.message());
+  NewFolders made(folder);
   json whole = envelope;
   whole["report"] = to_json(report);
   // The page first: if gnuplot is missing, nothing is written.
@@ -226,6 +252,7 @@ std::vector<std::string> write_report(const Report& report, const json& envelope
   page_file.write(html);
   data_file.commit();
   page_file.commit();
+  made.keep();
   return {data.string(), page.string()};
 }
 

@@ -1,5 +1,8 @@
 // `lithe inspect` as a user runs it.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
+
+#include <cmath>
 
 #include "cli/lithe.h"
 #include "lithe/graph/onnx.h"
@@ -139,6 +142,43 @@ TEST_F(Inspect, RefusesShapesThatDoNotFit) {
   Graph broken = build_resnet20();
   broken.constants["fc.weight"] = TensorData::from<float>({10, 7}, std::vector<float>(70));
   expect_user_error(run_lithe("inspect " + save(broken, "broken.onnx")), "broken.onnx: Gemm node 'fc'");
+}
+
+TEST_F(Inspect, ListsOperatorsThatDoNotRun) {
+  const Outcome fine = run_lithe("inspect " + kDigits + " --json");
+  EXPECT_EQ(fine.result().at("unsupported"), nlohmann::json::array());
+  Graph graph = build_resnet20();
+  for (Node& node : graph.nodes)
+    if (node.is("Relu")) node.op_type = "FancyOp";
+  const std::string model = save(graph, "fancy.onnx");
+  const Outcome outcome = run_lithe("inspect " + model + " --json");
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  const auto list = outcome.result().at("unsupported");
+  ASSERT_EQ(list.size(), 1u);
+  EXPECT_EQ(list[0].at("op"), "FancyOp");
+  EXPECT_EQ(list[0].at("domain"), "");
+  EXPECT_EQ(list[0].at("opset"), graph.opset());
+  EXPECT_EQ(list[0].at("count"), 19);
+  EXPECT_EQ(list[0].at("node"), "relu");
+  EXPECT_THAT(run_lithe("inspect " + model).out,
+              HasSubstr(fmt::format("note: Lithe does not run FancyOp (opset {}), 19 nodes, first 'relu'",
+                                    graph.opset())));
+  // Known operators of an opset that is not.
+  graph = build_resnet20();
+  graph.header.opsets[""] = 99;
+  const auto newer = run_lithe("inspect " + save(graph, "newer.onnx") + " --json").result().at("unsupported");
+  EXPECT_GE(newer.size(), 4u);
+  for (const auto& one : newer) EXPECT_EQ(one.at("opset"), 99);
+}
+
+TEST_F(Inspect, SaysWhichConstantsAreUnusable) {
+  Graph graph = build_resnet20();
+  auto values = graph.constants.at("fc.weight").to_floats();
+  values[3] = NAN;
+  graph.constants["fc.weight"] = TensorData::from<float>(graph.constants.at("fc.weight").shape(), values);
+  const Outcome outcome = run_lithe("inspect " + save(graph, "nan.onnx") + " --json");
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_EQ(outcome.result().at("note"), "the constant 'fc.weight' holds NaN at element 3");
 }
 
 TEST_F(Inspect, WritesAReport) {

@@ -302,8 +302,58 @@ TEST_F(QuantizeTool, NanWeightsAreNamed) {
   graph.constants.at(poisoned) = TensorData::from<float>(graph.constants.at(poisoned).shape(), values);
   const fs::path model = folder_.path() / "nan.onnx";
   write_onnx(graph, model);
-  expect_user_error(run_lithe("quantize " + model.string() + kCalibration + " -o " + out_), poisoned);
+  expect_user_error(run_lithe("quantize " + model.string() + kCalibration + " -o " + out_),
+                    "nan.onnx: the constant '" + poisoned + "' holds NaN");
   EXPECT_FALSE(fs::exists(out_));
+}
+
+TEST_F(QuantizeTool, WhatDoesNotFitIsRefusedWithoutDataToo) {
+  const Graph sound = read_onnx(kDigits);
+  std::size_t layer = 0;
+  while (!sound.nodes[layer].is("Conv")) ++layer;
+  const std::string weight = sound.nodes[layer].inputs[1];
+  const fs::path model = folder_.path() / "odd.onnx";
+  const auto refused = [&](Graph graph, const std::string& reason) {
+    write_onnx(graph, model);
+    for (const std::string& rest : {" --activation-bits off -o " + out_, std::string(" --dry-run")}) {
+      const Outcome outcome = run_lithe("quantize " + model.string() + rest);
+      expect_user_error(outcome, "odd.onnx: " + describe(sound.nodes[layer]));
+      EXPECT_THAT(outcome.err, HasSubstr(reason));
+    }
+    EXPECT_FALSE(fs::exists(out_));
+  };
+  Graph graph = sound;
+  auto shape = sound.constants.at(weight).shape();
+  shape[1] += 2;
+  graph.constants[weight] = TensorData::from<float>(
+      shape, std::vector<float>(static_cast<std::size_t>(shape[0] * shape[1] * shape[2] * shape[3]), 0.1f));
+  refused(graph, "channels");
+  graph = sound;
+  graph.nodes[layer].attributes["group"] = std::int64_t{0};
+  refused(graph, "group");
+  graph = sound;
+  graph.nodes[layer].attributes["strides"] = std::vector<std::int64_t>{0, 0};
+  refused(graph, "strides");
+  graph = sound;
+  graph.nodes[layer].attributes["pads"] = std::vector<std::int64_t>(4, 1 << 30);
+  refused(graph, "more than 2^32 elements");
+}
+
+TEST_F(QuantizeTool, ErrorsNameTheModelOnce) {
+  Graph graph;
+  graph.inputs = {{.name = "x", .dtype = DType::Float32, .shape = DimVector{{1, ""}, {4, ""}}}};
+  graph.outputs = {{.name = "y", .dtype = DType::Float32}};
+  graph.nodes = {{.name = "relu", .op_type = "Relu", .inputs = {"x"}, .outputs = {"y"}}};
+  const fs::path model = folder_.path() / "bare.onnx";
+  write_onnx(graph, model);
+  expect_user_error(run_lithe("quantize " + model.string() + " --dry-run"), "bare.onnx: the model has no");
+  // What is about the command line or another file stays as it is.
+  for (const char* rest : {"", " --weight-bits 9 --dry-run", " --calib /nowhere -o "}) {
+    const std::string out = std::string(rest).ends_with("-o ") ? out_ : "";
+    const Outcome outcome = run_lithe("quantize " + model.string() + rest + out);
+    EXPECT_EQ(outcome.status, 2);
+    EXPECT_THAT(outcome.err, testing::Not(HasSubstr("bare.onnx"))) << rest;
+  }
 }
 
 TEST_F(QuantizeTool, AFullDiskIsStatusOneAndLeavesNothing) {

@@ -1,5 +1,7 @@
 #include <gmock/gmock.h>
 
+#include <cmath>
+
 #include "cli/lithe.h"
 #include "lithe/graph/onnx.h"
 #include "onnxruntime/need.h"
@@ -77,9 +79,31 @@ TEST(Verify, OperatorsThatAreMissingAreListed) {
   graph.outputs = {{.name = "result", .dtype = DType::Float32}};
   write_onnx(graph, folder.path() / "odd.onnx");
   const Outcome outcome = run_lithe("verify " + (folder.path() / "odd.onnx").string());
-  expect_user_error(outcome, "Frobnicate");
+  expect_user_error(outcome, "odd.onnx: ");
+  EXPECT_THAT(outcome.err, testing::HasSubstr("Frobnicate"));
   EXPECT_THAT(outcome.err, testing::HasSubstr("odd"));
   EXPECT_THAT(outcome.err, testing::HasSubstr("opset"));
+}
+
+TEST(Verify, NanAndInfiniteWeightsAreNamed) {
+  const TemporaryFolder folder;
+  const std::string model = (folder.path() / "bad.onnx").string();
+  for (const float value : {NAN, INFINITY}) {
+    Graph graph = read_onnx(kDigits);
+    const auto layer = std::find_if(graph.nodes.begin(), graph.nodes.end(),
+                                    [](const Node& node) { return node.is("Conv"); });
+    ASSERT_NE(layer, graph.nodes.end());
+    TensorData& weight = graph.constants.at(layer->inputs[1]);
+    auto values = weight.to_floats();
+    values[2] = value;
+    weight = TensorData::from<float>(weight.shape(), values);
+    write_onnx(graph, model);
+    const Outcome outcome = run_lithe("verify " + model);
+    expect_user_error(outcome, "bad.onnx: ");
+    EXPECT_THAT(outcome.err, testing::HasSubstr(layer->inputs[1]));
+    EXPECT_THAT(outcome.err, testing::HasSubstr(std::isnan(value) ? "holds NaN at element 2"
+                                                                  : "holds infinity at element 2"));
+  }
 }
 
 TEST(Verify, AMissingOnnxRuntimeIsTheSurroundingsFault) {

@@ -211,6 +211,9 @@ TEST(Onnx, RefusesBrokenGraphs) {
   onnx::ModelProto future = small_model();
   future.set_ir_version(99);
   EXPECT_THAT(error_of(future), HasSubstr("IR version 99"));
+  onnx::ModelProto idle = small_model();
+  idle.mutable_graph()->clear_output();
+  EXPECT_THAT(error_of(idle), HasSubstr("test.onnx: the graph has no outputs"));
 }
 
 TEST(Onnx, BitFlipsNeverCrash) {

@@ -4,14 +4,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-
 #include "lithe/base/error.h"
 #include "lithe/graph/cost.h"
 #include "lithe/graph/onnx.h"
 #include "lithe/models/builder.h"
 #include "lithe/models/models.h"
 #include "tests/graph/shape_test.h"
+#include "tests/real_models.h"
 
 namespace lithe {
 namespace {
@@ -85,15 +84,12 @@ TEST(InferShapes, MakesEveryValueConcreteForConcreteInputs) {
 }
 
 TEST(InferShapes, RealModelsComeOutConcrete) {
-  const char* folder = std::getenv("LITHE_DATA");
-  if (!folder) GTEST_SKIP() << "LITHE_DATA does not name the folder of development models";
   const std::map<std::string, InputShapes> sizes{{"imdn_x2.onnx", {{"", {1, 3, 64, 64}}}},
                                                  {"rlfn_x4.onnx", {{"", {1, 3, 64, 64}}}}};
-  for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::path(folder) / "models")) {
-    if (entry.path().extension() != ".onnx") continue;
-    const std::string file = entry.path().filename().string();
-    SCOPED_TRACE(file);
-    Graph graph = read_onnx(entry.path());
+  for (const std::filesystem::path& path : test::real_models()) {
+    const std::string file = path.filename().string();
+    SCOPED_TRACE(path.string());
+    Graph graph = read_onnx(path);
     InputShapes given;
     if (const auto found = sizes.find(file); found != sizes.end())
       given[graph.required_inputs().at(0)->name] = found->second.at("");

@@ -5,7 +5,6 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <cstdlib>
 #include <map>
 #include <set>
 #include <span>
@@ -16,6 +15,7 @@
 #include "lithe/graph/shape_inference.h"
 #include "lithe/models/models.h"
 #include "tests/graph/quantized_graph.h"
+#include "tests/real_models.h"
 
 namespace lithe {
 namespace {
@@ -178,16 +178,13 @@ TEST(FindUnits, ResNet20) {
 }
 
 TEST(FindUnits, RealModels) {
-  const char* folder = std::getenv("LITHE_DATA");
-  if (!folder) GTEST_SKIP() << "LITHE_DATA does not name the folder of development models";
-  const std::filesystem::path models = std::filesystem::path(folder) / "models";
   const std::map<std::string, std::size_t> counts{{"resnet20_cifar10.onnx", 11},
-                                                  {"mobilenet_v2_imagenet.onnx", 18}};
-  for (const auto& entry : std::filesystem::directory_iterator(models)) {
-    if (entry.path().extension() != ".onnx") continue;
-    const std::string file = entry.path().filename().string();
-    SCOPED_TRACE(file);
-    const Graph graph = read_onnx(entry.path());
+                                                  {"mobilenet_v2_imagenet.onnx", 18},
+                                                  {"mobilenet_v2_x0.5_cifar10.onnx", 18}};
+  for (const std::filesystem::path& path : test::real_models()) {
+    const std::string file = path.filename().string();
+    SCOPED_TRACE(path.string());
+    const Graph graph = read_onnx(path);
     const auto units = find_units(graph);
     if (const auto found = counts.find(file); found != counts.end()) {
       EXPECT_EQ(units.size(), found->second);

@@ -16,6 +16,7 @@
 #include "lithe/models/models.h"
 #include "lithe/ops/registry.h"
 #include "onnxruntime/need.h"
+#include "real_models.h"
 
 namespace lithe {
 namespace {
@@ -145,11 +146,10 @@ TEST(RoundTrip, ExternalDataGivesTheSameOutputs) {
 
 TEST(RoundTrip, RealModelsGiveTheSameOutputs) {
   LITHE_NEED_ONNX_RUNTIME();
-  const char* root = std::getenv("LITHE_DATA");
-  if (!root) GTEST_SKIP() << "LITHE_DATA does not name a folder of real models";
   const TemporaryFolder work;
-  for (const auto& entry : fs::directory_iterator(fs::path(root) / "models")) {
-    const Graph graph = read_onnx(entry.path());
+  for (const fs::path& path : test::real_models()) {
+    SCOPED_TRACE(path.string());
+    const Graph graph = read_onnx(path);
     ShapeOverrides shapes;
     for (const ValueInfo* input : graph.required_inputs())
       if (input->shape && input->shape->size() == 4) {
@@ -158,7 +158,7 @@ TEST(RoundTrip, RealModelsGiveTheSameOutputs) {
           shape.push_back(dim.known() ? dim.value : shape.empty() ? 1 : 32);
       }
     write_onnx(graph, work.path() / "copy.onnx");
-    expect_equal_outputs(entry.path(), work.path() / "copy.onnx", random_inputs(graph, 3, shapes));
+    expect_equal_outputs(path, work.path() / "copy.onnx", random_inputs(graph, 3, shapes));
   }
 }
 

@@ -1,8 +1,10 @@
 #include "lithe/report/report.h"
 
 #include <gmock/gmock.h>
+#include <sys/resource.h>
 
 #include <cmath>
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <limits>
@@ -124,6 +126,34 @@ TEST(Report, WritesBothFilesOrNone) {
   EXPECT_EQ(read["result"]["x"], 1);
   EXPECT_EQ(read["report"]["title"], "Net <1> & \"friends\"");
   EXPECT_THAT(read_text_file(where / "report.html"), HasSubstr("</html>"));
+}
+
+TEST(Report, AFullDiskLeavesNoFolder) {
+  const TemporaryFolder folder;
+  const auto write_to = [&](const std::filesystem::path& where) {
+    // A file size limit makes the kernel refuse further bytes, as a full disk does.
+    rlimit before{};
+    ::getrlimit(RLIMIT_FSIZE, &before);
+    const rlimit tight{.rlim_cur = 64, .rlim_max = before.rlim_max};
+    const auto handler = ::signal(SIGXFSZ, SIG_IGN);
+    ::setrlimit(RLIMIT_FSIZE, &tight);
+    std::string complaint;
+    try {
+      write_report({.title = "t", .subtitle = "", .facts = {}, .items = {}}, json::object(), where);
+    } catch (const Error& error) {
+      complaint = error.what();
+      EXPECT_EQ(error.kind(), ErrorKind::System);
+    }
+    ::setrlimit(RLIMIT_FSIZE, &before);
+    ::signal(SIGXFSZ, handler);
+    EXPECT_THAT(complaint, HasSubstr("cannot write"));
+  };
+  write_to(folder.path() / "deep" / "report");
+  EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
+  std::filesystem::create_directory(folder.path() / "mine");
+  write_to(folder.path() / "mine");
+  EXPECT_TRUE(std::filesystem::exists(folder.path() / "mine"));
+  EXPECT_TRUE(std::filesystem::is_empty(folder.path() / "mine"));
 }
 
 TEST(Report, MissingGnuplotIsOneClearLine) {

@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <cstdlib>
 #include <filesystem>
 #include <map>
 #include <set>
@@ -13,6 +12,7 @@
 #include "lithe/models/models.h"
 #include "lithe/models/registry.h"
 #include "lithe/train/initialise.h"
+#include "tests/real_models.h"
 #include "tests/train/helpers.h"
 
 namespace lithe {
@@ -151,23 +151,25 @@ TEST(Initialise, KeepsDeepBranchesWithoutNormsSmall) {
   EXPECT_NEAR(deviation("tail.weight"), he, 0.05 * he);
 }
 
-// Models as other exporters write them, where the folder is at hand.
+// Models as training and other exporters write them.
 TEST(Trainable, FindsWhatLearnsInExports) {
-  const char* folder = std::getenv("LITHE_DATA");
-  if (!folder) GTEST_SKIP() << "LITHE_DATA does not name a folder of models";
-  const std::filesystem::path models = std::filesystem::path(folder) / "models";
-  for (const char* name :
-       {"resnet20_cifar10", "vit_cifar10", "vit_mnist", "mobilenet_v2_imagenet", "imdn_x2", "rlfn_x4"}) {
-    const auto path = models / (std::string(name) + ".onnx");
-    if (!std::filesystem::exists(path)) continue;
-    const Graph graph = read_onnx(path.string());
+  const std::set<std::string> known{"digits",      "resnet20_cifar10", "mobilenet_v2_x0.5_cifar10",
+                                    "vit_cifar10", "vit_mnist",        "mobilenet_v2_imagenet",
+                                    "imdn_x2",     "rlfn_x4"};
+  int files = 0;
+  for (const std::filesystem::path& path : test::real_models()) {
+    const std::string name = path.stem().string();
+    if (!known.contains(name)) continue;
+    const Graph graph = read_onnx(path);
     std::int64_t learns = 0;
     for (const Trainable& one : trainable_constants(graph))
       if (const TensorData* data = graph.constant(one.name)) learns += data->count();
     const auto total = static_cast<double>(count_parameters(graph));
     EXPECT_GT(static_cast<double>(learns), 0.99 * total) << name;
     EXPECT_LE(static_cast<double>(learns), 1.001 * total) << name;
+    ++files;
   }
+  EXPECT_GE(files, 3);
 }
 
 }  // namespace
