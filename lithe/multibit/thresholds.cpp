@@ -1,14 +1,11 @@
 #include "lithe/multibit/thresholds.h"
 
-#include <algorithm>
 #include <limits>
 
 #include "lithe/kernels/plain_layers.h"
 
 namespace lithe {
 namespace {
-
-constexpr std::int64_t kBlock = 16;
 
 std::int64_t code_of(const BetweenLayers& between, std::int64_t channel, std::int64_t sum) {
   const auto whole = static_cast<std::int32_t>(sum);
@@ -26,7 +23,7 @@ ThresholdTable make_thresholds(const BetweenLayers& between, std::int64_t channe
   constexpr std::int32_t kNever = std::numeric_limits<std::int32_t>::max();
   ThresholdTable table{.levels = static_cast<std::int64_t>(between.bounds.levels),
                        .channels = channels,
-                       .stride = (channels + kBlock - 1) / kBlock * kBlock,
+                       .stride = (channels + kThresholdBlock - 1) / kThresholdBlock * kThresholdBlock,
                        .flips = {},
                        .limits = {}};
   table.flips.assign(static_cast<std::size_t>(table.stride), 0);
@@ -52,22 +49,6 @@ ThresholdTable make_thresholds(const BetweenLayers& between, std::int64_t channe
     }
   }
   return table;
-}
-
-void threshold_codes(const ThresholdTable& table, const std::int32_t* sums, std::int64_t from_stride,
-                     std::uint8_t* codes, std::int64_t to_stride, std::int64_t positions) {
-  for (std::int64_t p = 0; p < positions; ++p, sums += from_stride, codes += to_stride)
-    for (std::int64_t first = 0; first < to_stride; first += kBlock) {
-      std::int32_t sum[kBlock], count[kBlock] = {};
-      const std::int32_t* flip = table.flips.data() + first;
-      for (std::int64_t i = 0; i < kBlock; ++i) sum[i] = (sums[first + i] ^ flip[i]) - flip[i];
-      for (std::int64_t level = 0; level < table.levels; ++level) {
-        const std::int32_t* limit = table.limits.data() + level * table.stride + first;
-        for (std::int64_t i = 0; i < kBlock; ++i) count[i] += sum[i] >= limit[i] ? 1 : 0;
-      }
-      const std::int64_t here = std::min(kBlock, to_stride - first);
-      for (std::int64_t i = 0; i < here; ++i) codes[first + i] = static_cast<std::uint8_t>(count[i]);
-    }
 }
 
 }  // namespace lithe
