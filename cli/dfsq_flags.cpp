@@ -106,7 +106,7 @@ std::string dfsq_text(const DfsqReport& report) {
   std::vector<std::vector<std::string>> rows;
   for (const DfsqLayer& layer : report.layers)
     rows.push_back({layer.name, std::to_string(layer.channels), std::to_string(layer.bits),
-                    layer.centred ? "yes" : "no", fmt::format("{:.1f}", layer.distinct),
+                    layer.centred ? "yes" : "no", fmt::format("{:.1f}", layer.used),
                     layer.noise > 0 ? fmt::format("{:.1f}", -10 * std::log10(layer.noise)) : "exact"});
   return fmt::format(
       "{} statistics, {} points, weights by {}; points chosen for {:.1f} million numbers: {:.2f} s to "
@@ -125,7 +125,8 @@ nlohmann::json dfsq_json(const DfsqReport& report) {
                       {"bits", layer.bits},
                       {"channels", layer.channels},
                       {"centred", layer.centred},
-                      {"points", layer.distinct},
+                      {"points", layer.used},
+                      {"constant_channels", layer.constant},
                       {"noise", layer.noise}});
   return {{"statistics", statistics_name(report.options.statistics)},
           {"points", points_name(report.options.points)},

@@ -7,6 +7,7 @@
 #include "cli/data_flags.h"
 #include "cli/json.h"
 #include "cli/overwrite.h"
+#include "cli/score_json.h"
 #include "cli/torch_setup.h"
 #include "cli/validators.h"
 #include "cli/verbs.h"
@@ -95,6 +96,7 @@ json result_json(const Evaluation& e, const EvalFlags& flags, const std::vector<
            {"bicubic_psnr_y", or_null(e.bicubic_psnr_y)},
            {"bicubic_ssim_y", or_null(e.bicubic_ssim_y)},
            {"n", e.n},
+           {"n_exact", e.n_exact},
            {"throughput", e.throughput},
            {"backend", flags.backend},
            {"batch", e.batch},
@@ -124,7 +126,9 @@ std::vector<Fact> facts_of(const Evaluation& e) {
   std::vector<Fact> out;
   const auto add = [&](const char* name, const std::optional<double>& value, double factor, int digits,
                        const char* unit) {
-    if (value) out.push_back({name, fmt::format("{:.{}f}{}", *value * factor, digits, unit)});
+    if (value)
+      out.push_back(
+          {name, std::isfinite(*value) ? fmt::format("{:.{}f}{}", *value * factor, digits, unit) : "exact"});
   };
   add("top-1", e.top1, 100, 2, " %");
   add("top-5", e.top5, 100, 2, " %");
@@ -238,6 +242,7 @@ void run_eval(EvalFlags& flags) {
                        .shave = flags.shave,
                        .progress = &call.progress()},
                       other);
+    for (std::string& note : notes_on_scores(result)) notes.push_back(std::move(note));
     if (result.batch < flags.batch && fixed_batch(runner.graph) == 0) notes.emplace_back(kSingleSamplesOnly);
   } else {
     result = run_arrays(runner, flags, files);

@@ -16,6 +16,7 @@
 #include "cli/quantize_report.h"
 #include "cli/reconstruct_flags.h"
 #include "cli/reconstruct_report.h"
+#include "cli/score_json.h"
 #include "cli/sizes.h"
 #include "cli/torch_setup.h"
 #include "cli/validators.h"
@@ -161,6 +162,14 @@ RunBatch runner(Executor& executor) {
   return [&executor](const Feeds& feeds) { return executor.run(feeds); };
 }
 
+/// Every picture is decoded once, where its patches fit into memory.
+DatasetPtr cut_patches(const DatasetPtr& data, std::int64_t side, std::int64_t count, const Invocation& call,
+                       ImageLayout layout) {
+  KeepOptions keeping{.threads = call.threads()};
+  if (call.options.memory_bytes > 0) keeping.memory = call.options.memory_bytes;
+  return kept_patches(data, side, count, call.options.seed, layout, keeping);
+}
+
 void quantize_model(QuantizeFlags& flags, const QuantizeOptions& options) {
   Invocation& call = flags.call;
   const std::vector<int> sweep =
@@ -197,7 +206,7 @@ void quantize_model(QuantizeFlags& flags, const QuantizeOptions& options) {
   const DatasetPtr seen = flags.calib.empty() ? data : open_calibration(flags.calib, preprocess);
   DatasetPtr calib = seen ? seeded_subset(seen, wanted, call.options.seed) : nullptr;
   if (calib && flags.calib_patch > 0)
-    calib = random_patches(calib, flags.calib_patch, samples, call.options.seed, preprocess.layout);
+    calib = cut_patches(calib, flags.calib_patch, samples, call, preprocess.layout);
   if (calib) require_inputs(model, *calib, flags.calib.empty() ? flags.data : flags.calib);
   if (calib && options.reconstruct) require_one_size(calib, call.threads());
   const PreviewOptions previews{.images = flags.preview, .preprocess = preprocess, .device = options.device};
@@ -229,6 +238,7 @@ void quantize_model(QuantizeFlags& flags, const QuantizeOptions& options) {
   if (scored) {
     summary.after = evaluate(quantized.graph, runner(result), scored, scoring, runner(original));
     if (!data) summary.after->top1 = summary.after->top5 = summary.after->loss = std::nullopt;
+    for (std::string& note : notes_on_scores(*summary.after)) quantized.notes.push_back(std::move(note));
   }
   for (const int bits : sweep) {
     QuantizeOptions other = options;
@@ -279,6 +289,18 @@ void quantize_model(QuantizeFlags& flags, const QuantizeOptions& options) {
   call.finish(object, files);
 }
 
+/// For the plan, which opens the data that are named although it needs none: they may not fit.
+std::vector<std::string> shapes_of_plan(const QuantizeFlags& flags, const Graph& model) {
+  const Preprocess preprocess = preprocess_for(flags.call.options.model, model, flags.preprocess);
+  DatasetPtr seen =
+      flags.data.empty() ? nullptr : open_measured(flags.data, preprocess, !flags.calib.empty());
+  if (!flags.calib.empty()) seen = open_calibration(flags.calib, preprocess);
+  if (seen) require_inputs(model, *seen, flags.calib.empty() ? flags.data : flags.calib);
+  if (seen && flags.calib_patch > 0)
+    seen = random_patches(seen, flags.calib_patch, 1, flags.call.options.seed, preprocess.layout);
+  return plan_shapes(model, flags.shapes, seen, flags.method == "dfsq");
+}
+
 void run_quantize(QuantizeFlags& flags) {
   Invocation& call = flags.call;
   const at::Device device = set_up_torch(call);
@@ -286,7 +308,7 @@ void run_quantize(QuantizeFlags& flags) {
   const QuantizeOptions options = options_of(flags, call.threads(), device);
   if (flags.dry_run) {
     const Graph model = read_fitting_model(call.options.model, parse_shape_flags(flags.shapes));
-    show_quantization_plan(call, model, options, flags.shapes);
+    show_quantization_plan(call, model, options, shapes_of_plan(flags, model));
     return;
   }
   try {
@@ -331,6 +353,10 @@ void add_quantize(CLI::App& app) {
   verb->add_flag("--dry-run", flags->dry_run, "show units, groups, layers and bits; write no model");
   flags->call.add_flags(*verb, {Flag::Output, Flag::Seed, Flag::Threads, Flag::Device, Flag::Limit,
                                 Flag::Memory, Flag::Resume});
+  verb->get_option("--memory")
+      ->description(
+          "memory to stay within, with a unit: 512M, 4G (at least 1M); of methods that learn, and of dfsq "
+          "(default: 1G)");
 
   const auto layer = grouped("Bits of single layers");
   layer("--first-last", flags->first_last, "bits of the first and last layers: 8, or same as the others")
@@ -396,11 +422,12 @@ void add_quantize(CLI::App& app) {
       ->check(at_least(1))
       ->capture_default_str();
   range("--shape", flags->shapes, "NAME=1,3,224,224: shape of an open input, for --dry-run");
-  range("--calib-patch", flags->calib_patch,
-        "calibrate on random patches of so many pixels, --calib-samples of them (0: whole images)")
+  const auto pictures = grouped("Image-to-image models");
+  pictures("--calib-patch", flags->calib_patch,
+           "calibrate on random patches of so many pixels, --calib-samples of them (0: whole images)")
       ->check(in_range(0, 1 << 16));
-  verb->add_option("--preview", flags->preview,
-                   "show so many images in the report: float, this method and min-max beside one another")
+  pictures("--preview", flags->preview,
+           "show so many images in the report: float, this method and min-max beside one another")
       ->check(in_range(0, 100));
   flags->points.add_to(*verb);
   flags->learning.add_to(*verb);

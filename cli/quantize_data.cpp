@@ -102,6 +102,32 @@ void require_one_size(const DatasetPtr& data, int threads) {
     }
 }
 
+std::vector<std::string> plan_shapes(const Graph& model, const std::vector<std::string>& given,
+                                     const DatasetPtr& data, bool pictures) {
+  constexpr std::int64_t kSide = 48;
+  if (!given.empty()) return given;
+  const Feeds feeds = data ? bind_inputs(model, data->get(0).inputs) : Feeds{};
+  std::vector<std::string> shapes;
+  for (const ValueInfo* input : model.required_inputs()) {
+    if (!input->shape || input->shape->empty()) continue;
+    const DimVector& declared = *input->shape;
+    if (std::all_of(declared.begin() + 1, declared.end(), [](const Dim& dim) { return dim.known(); }))
+      continue;
+    std::vector<std::int64_t> sizes{declared[0].known() ? declared[0].value : 1};
+    if (const auto found = feeds.find(input->name);
+        found != feeds.end() && found->second.dim() + 1 == static_cast<std::int64_t>(declared.size())) {
+      for (const std::int64_t size : found->second.sizes()) sizes.push_back(size);
+    } else if (pictures && declared.size() == 4 && (declared[1].known() || declared[3].known())) {
+      for (std::size_t axis = 1; axis < 4; ++axis)
+        sizes.push_back(declared[axis].known() ? declared[axis].value : kSide);
+    } else {
+      continue;  // what is open is named by whoever needs it
+    }
+    shapes.push_back(fmt::format("{}={}", input->name, fmt::join(sizes, ",")));
+  }
+  return shapes;
+}
+
 void require_parent_folder(const fs::path& folder, const char* flag) {
   std::error_code ignored;
   const fs::path whole = fs::absolute(folder, ignored).lexically_normal();

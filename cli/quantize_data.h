@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "lithe/data/dataset.h"
 #include "lithe/graph/graph.h"
@@ -18,6 +19,11 @@ DatasetPtr open_measured(const std::string& spec, const Preprocess& preprocess, 
 void require_inputs(const Graph& model, const Dataset& data, const std::string& spec);
 /// Throws Error(Input) naming two pictures of different shape and the flags that mend it.
 void require_one_size(const DatasetPtr& data, int threads);
+
+/// What a plan without data goes by: --shape as `given` or else, for inputs that are open, the shape of the
+/// first of `data` or, where pictures of any size will do, 48x48 pixels.
+std::vector<std::string> plan_shapes(const Graph& model, const std::vector<std::string>& given,
+                                     const DatasetPtr& data, bool pictures);
 
 /// Throws Error(Input) if more than the last folder of the path would have to be made: a slip in a path must
 /// not make a tree of folders.

@@ -169,11 +169,12 @@ std::string summary_table(const Quantized& quantized, const QuantizeSummary& sum
                        const char* unit) {
     const std::optional<double> after = (*summary.after).*member;
     if (!after) return;
-    std::string before;
-    if (summary.before && (*summary.before).*member)
-      before = fmt::format("{:.2f}{}", *((*summary.before).*member) * factor, unit);
+    const auto text = [&](const std::optional<double>& value) {
+      if (!value) return std::string();
+      return std::isfinite(*value) ? fmt::format("{:.2f}{}", *value * factor, unit) : "exact";
+    };
     rows.push_back(
-        {name, before, std::isfinite(*after) ? fmt::format("{:.2f}{}", *after * factor, unit) : "exact"});
+        {name, text(summary.before ? (*summary.before).*member : std::optional<double>()), text(after)});
   };
   std::string head = "";
   if (summary.after) {
@@ -212,10 +213,11 @@ Report report_of(const Quantized& quantized, const QuantizeSummary& summary) {
   const std::optional<double> after = scored.*head.member;
   const bool has_before = summary.before && (*summary.before).*head.member;
   const double before = has_before ? *((*summary.before).*head.member) * head.factor : 0;
-  if (has_before) report.facts.push_back({head.name + " before", fmt::format("{:.2f}", before)});
-  if (after)
-    report.facts.push_back(
-        {head.name + (has_before ? " after" : ""), fmt::format("{:.2f}", *after * head.factor)});
+  const auto fact = [&](const char* when, double value) {
+    report.facts.push_back({head.name + when, std::isfinite(value) ? fmt::format("{:.2f}", value) : "exact"});
+  };
+  if (has_before) fact(" before", before);
+  if (after) fact(has_before ? " after" : "", *after * head.factor);
   if (scored.sqnr_db && head.member != &Evaluation::sqnr_db)
     report.facts.push_back({"SQNR of the output, dB", decibels(scored.sqnr_db)});
   report.facts.push_back({"file before", format_bytes(static_cast<double>(summary.bytes_before))});
@@ -237,14 +239,14 @@ Report report_of(const Quantized& quantized, const QuantizeSummary& summary) {
     for (const auto& [x, y] : points) {
       curve.x.push_back(x);
       curve.y.push_back(y);
-      if (has_before) {
+      if (has_before && std::isfinite(before)) {
         flat.x.push_back(x);
         flat.y.push_back(before);
       }
     }
     if (!points.empty()) {
       plot.series.push_back(std::move(curve));
-      if (has_before) plot.series.push_back(std::move(flat));
+      if (!flat.x.empty()) plot.series.push_back(std::move(flat));
       report.add(std::move(plot));
     }
   }

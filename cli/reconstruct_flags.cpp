@@ -9,7 +9,7 @@ namespace lithe::cli {
 namespace {
 
 constexpr double kMostSteps = 1'000'000;  // fifty times what was published
-constexpr const char* kLearning = "Learning (methods adaround, brecq, qdrop, mrecg)";
+constexpr const char* kLearning = "Learning (methods adaround, brecq, qdrop, mrecg; dfsq with --reconstruct)";
 constexpr const char* kGrouping = "Units learnt together (likewise; default: only mrecg groups)";
 
 /// Throws where a flag would change nothing.

@@ -8,9 +8,18 @@
 #include "lithe/quantize/batches.h"
 
 namespace lithe {
+namespace {
+
+constexpr std::int64_t kLargeSample = 3 * 256 * 256;  // numbers
+
+}  // namespace
 
 RewriteGuard::RewriteGuard(const Graph& original, const DatasetPtr& data, std::int64_t samples) {
   if (!data) return;
+  // One large picture shows as much as several small ones, and takes less memory than several large ones.
+  std::int64_t numbers = 0;
+  for (const auto& [name, input] : data->get(0).inputs) numbers += input.numel();
+  if (numbers > kLargeSample) samples = 1;
   for_each_batch(original, data, {.batch = samples, .limit = samples},
                  [&](const Feeds& feeds, std::int64_t) { feeds_ = feeds_.empty() ? feeds : feeds_; });
   Executor executor(original);

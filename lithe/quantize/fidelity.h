@@ -15,7 +15,8 @@ namespace lithe {
 /// Runs a few samples through the original model once, and compares rewritten graphs with it.
 class RewriteGuard {
  public:
-  /// Uses the first samples of `data`; without data nothing is checked.
+  /// Uses the first samples of `data`, one if they are larger than pictures of 256x256; without data nothing
+  /// is checked.
   RewriteGuard(const Graph& original, const DatasetPtr& data, std::int64_t samples = 8);
   /// Throws Error(Input) naming `pass` and the output if an output differs from the original by more than
   /// `tolerance` times its largest absolute value.

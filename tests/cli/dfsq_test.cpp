@@ -1,6 +1,10 @@
 // `lithe quantize --method dfsq` and `lithe eval` on pairs of pictures, as a user runs them.
 #include <gmock/gmock.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <fstream>
 
 #include "cli/lithe.h"
@@ -14,6 +18,7 @@ namespace {
 
 using nlohmann::json;
 using ::testing::HasSubstr;
+using ::testing::Not;
 namespace fs = std::filesystem;
 
 /// A smooth coloured picture as a PPM file.
@@ -70,12 +75,41 @@ TEST_F(DfsqCommand, QuantisesAndReports) {
 }
 
 TEST_F(DfsqCommand, VariantsAndLearning) {
-  for (const char* flags : {"--statistics dynamic --points kmeans --weights minmax",
-                            "--reconstruct brecq --steps 20 --calib-patch 16 "
-                            "--calib-samples 8 --learn-batch 4"}) {
+  const auto made = [&](const std::string& flags) {
     const Outcome outcome = quantize(fmt::format("{} -o {}", flags, file("q.onnx").string()));
     EXPECT_EQ(outcome.status, 0) << outcome.err;
-  }
+    return outcome.result();
+  };
+  const auto count = [&](const char* op) {
+    const Graph graph = read_onnx(file("q.onnx"));
+    return std::count_if(graph.nodes.begin(), graph.nodes.end(),
+                         [op](const Node& node) { return node.op_type == op; });
+  };
+  const json published = made("--statistics dynamic --points kmeans --weights minmax").at("dfsq");
+  EXPECT_EQ(published.at("statistics"), "dynamic");
+  EXPECT_EQ(published.at("points"), "kmeans");
+  EXPECT_EQ(published.at("weights"), "minmax");
+  EXPECT_EQ(count("DynamicSubsetQuantize"), 4);
+  EXPECT_EQ(count("SubsetQuantize"), 0);
+  const json learnt =
+      made("--reconstruct brecq --steps 20 --calib-patch 16 --calib-samples 8 --learn-batch 4");
+  EXPECT_EQ(learnt.at("calibration_samples"), 8);
+  EXPECT_GE(learnt.at("output_sqnr_db").get<double>(), learnt.at("nearest_sqnr_db").get<double>() - 0.5);
+  EXPECT_FALSE(learnt.at("reconstruction").at("slices").empty());
+  EXPECT_EQ(count("SubsetQuantize"), 4);
+}
+
+// Kept in memory or cut anew at each reading, within any --memory: the patches are the same.
+TEST_F(DfsqCommand, PatchesAreTheSameWhateverTheMemory) {
+  const auto noise = [&](const std::string& flags) {
+    json layers = quantize(fmt::format("--calib-patch 20 --calib-samples 60 --batch 1 {} -o {}", flags,
+                                       file("q.onnx").string()))
+                      .result()
+                      .at("dfsq")
+                      .at("layers");
+    return layers;
+  };
+  EXPECT_EQ(noise(""), noise("--memory 1M"));  // 4,800 bytes of a patch and 19,200 of its target
 }
 
 TEST_F(DfsqCommand, RefusesFlagsThatMeanNothing) {
@@ -199,7 +233,66 @@ TEST_F(DfsqCommand, ConstantPicturesAndFewValues) {
                     "--json -o {}",
                     model().string(), file("flat").string(), points, file("q.onnx").string()));
     EXPECT_EQ(outcome.status, 0) << outcome.err;
+    EXPECT_THAT(outcome.result().at("notes").dump(), HasSubstr("do not vary on the calibration data"));
+    // On varied pictures its output is worse than that of what varied pictures made.
+    ASSERT_EQ(quantize("-o " + file("varied.onnx").string()).status, 0);
+    const auto score = [&](const std::string& name) {
+      const Outcome scored = run_lithe(fmt::format("eval {} --against {} --data {} --json",
+                                                   file(name).string(), model().string(), pairs()));
+      return scored.result().at("against").at("sqnr_db").get<double>();
+    };
+    EXPECT_LT(score("q.onnx"), score("varied.onnx"));
   }
+}
+
+// A picture that comes out as it should has no finite PSNR: the mean leaves it out and says so.
+TEST_F(DfsqCommand, MeansLeaveExactPicturesOut) {
+  GraphBuilder net("double", 1);
+  const std::string x = net.input("input", {-1, 3, 8, 8});
+  net.output(
+      "output",
+      net.node("Resize", "up", {x, "", net.constant("scales", TensorData::from<float>({4}, {1, 1, 2, 2}))},
+               {{"mode", std::string("nearest")}}),
+      {-1, 3, 16, 16});
+  Graph graph = net.finish();
+  for (ValueInfo* info : {&graph.inputs[0], &graph.outputs[0]})
+    for (const std::size_t axis : {2u, 3u})
+      (*info->shape)[axis] = {.symbol = info->name + std::to_string(axis)};
+  graph.values.clear();
+  write_onnx(graph, file("double.onnx"));
+  write_picture(pictures() / "flat.ppm", 48, 64, 0, 90);
+  const std::string call = fmt::format("eval {} --data {}", file("double.onnx").string(), pairs());
+  const json result = run_lithe(call + " --json").result();
+  EXPECT_EQ(result.at("n_exact"), 1);
+  EXPECT_TRUE(result.at("psnr_y").is_number());
+  EXPECT_TRUE(result.at("bicubic_psnr_y").is_number());
+  EXPECT_THAT(result.at("notes").dump(), HasSubstr("1 of 4 images came out equal to the target"));
+  EXPECT_THAT(result.at("notes").dump(), HasSubstr("1 of 4 images enlarged by bicubic"));
+  fs::remove_all(pictures());
+  fs::create_directory(pictures());
+  write_picture(pictures() / "flat.ppm", 48, 64, 0, 90);
+  const Outcome flat = run_lithe(call);
+  EXPECT_EQ(flat.status, 0) << flat.err;
+  EXPECT_THAT(flat.out, HasSubstr("exact"));
+  EXPECT_THAT(flat.out, Not(HasSubstr("inf")));
+}
+
+// A plan needs no sizes, but takes those of the data that are named, and refuses data that are not there.
+TEST_F(DfsqCommand, DryRunsOfOpenNetworks) {
+  const auto plan = [&](const std::string& flags) {
+    return run_lithe(fmt::format("quantize {} --dry-run --method dfsq --json {}", model().string(), flags));
+  };
+  const auto size = [](const Outcome& outcome) {
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+    return outcome.result().at("units").at(0).at("input_shapes").at(0);
+  };
+  EXPECT_EQ(size(plan("")), (json{1, 3, 48, 48}));
+  EXPECT_EQ(size(plan("--calib " + pairs())), (json{1, 3, 24, 32}));
+  EXPECT_EQ(size(plan("--calib-patch 20 --calib " + pairs())), (json{1, 3, 20, 20}));
+  EXPECT_EQ(size(plan("--shape input=1,3,64,64 --calib " + pairs())), (json{1, 3, 64, 64}));
+  expect_user_error(plan("--calib " + file("nosuch").string()), "nosuch");
+  expect_user_error(plan("--data " + file("nosuch").string()), "nosuch");
+  expect_user_error(run_lithe(fmt::format("quantize {} --dry-run", model().string())), "--shape");
 }
 
 TEST_F(DfsqCommand, EvalScoresEveryImageBesideBicubic) {
@@ -231,6 +324,45 @@ TEST_F(DfsqCommand, TilesGiveTheSame) {
                   tiled.at("images")[i].at(score).get<double>(), 1e-4)
           << score;
   expect_user_error(scored("dynamic.onnx", "--tile 13"), "--statistics static");
+}
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool kSanitized = true;  // takes much memory of its own
+#else
+constexpr bool kSanitized = false;
+#endif
+
+/// The largest resident memory of `lithe` in bytes.
+std::int64_t peak_of(const std::vector<std::string>& arguments) {
+  const pid_t process = fork();
+  if (process == 0) {
+    std::vector<char*> words{const_cast<char*>(LITHE_PROGRAM)};
+    for (const std::string& argument : arguments) words.push_back(const_cast<char*>(argument.c_str()));
+    words.push_back(nullptr);
+    execv(words[0], words.data());
+    _exit(127);
+  }
+  int status = -1;
+  rusage used{};
+  EXPECT_EQ(wait4(process, &status, 0, &used), process);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  return std::int64_t{1024} * used.ru_maxrss;
+}
+
+// Beside a small picture, a large one takes what it is as input, output and target in float32 and some copies
+// in bytes: under 120 bytes a pixel. The values of the network alone would be 128 bytes a pixel of the input,
+// and scores of the whole in double precision several hundred a pixel of the output.
+TEST_F(DfsqCommand, TilesBoundTheMemory) {
+  if (kSanitized) GTEST_SKIP() << "sanitizers take memory of their own";
+  const auto peak = [&](int side) {
+    const fs::path folder = file(fmt::format("of{}", side));
+    fs::create_directory(folder);
+    write_picture(folder / "a.ppm", side, side, 1);
+    return peak_of({"eval", model().string(), "--data", fmt::format("pairs:{},scale=2", folder.string()),
+                    "--tile", "64", "--threads", "1", "--quiet"});
+  };
+  constexpr int kSide = 1600;
+  EXPECT_LT(peak(kSide) - peak(96), std::int64_t{120} * kSide * kSide);
 }
 
 // The scored output, not the first one, is put together.

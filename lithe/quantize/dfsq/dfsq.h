@@ -36,8 +36,9 @@ struct DfsqOptions {
   SubsetWeights weights = SubsetWeights::Mse;
   int restarts = 5;  // of K-means
   std::uint64_t seed = 1005;
-  std::int64_t memory = std::int64_t{1}
-                        << 30;  // bytes for what is observed at a time; more passes if it needs more
+  /// Bytes for what is kept until points are chosen (more passes if it needs more), and for the values of the
+  /// network while it runs (fewer samples at once, one at least).
+  std::int64_t memory = std::int64_t{1} << 30;
 };
 
 /// A layer whose input is rounded to points.
@@ -45,9 +46,10 @@ struct DfsqLayer {
   std::string name, input;
   int bits = 8;
   std::int64_t channels = 0;
-  bool centred = false;  // the mean is subtracted: the input does not come from a Relu
-  double distinct = 0;   // points a channel, mean over channels
-  double noise = 0;      // squared error over squared normalised values, on the calibration data
+  bool centred = false;       // the mean is subtracted: the input does not come from a Relu
+  double used = 0;            // points a channel that some of the data are nearest to, mean over channels
+  std::int64_t constant = 0;  // channels that do not vary on the calibration data
+  double noise = 0;           // squared error over squared normalised values, on the calibration data
 };
 
 struct DfsqReport {

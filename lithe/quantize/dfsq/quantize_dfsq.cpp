@@ -11,18 +11,23 @@
 #include "lithe/base/clock.h"
 #include "lithe/base/error.h"
 #include "lithe/base/hash.h"
+#include "lithe/data/patches.h"
 #include "lithe/data/usable_batch.h"
 #include "lithe/ops/registry.h"
 #include "lithe/quantize/dfsq/choose_layers.h"
 #include "lithe/quantize/dfsq/normalised_graph.h"
 #include "lithe/quantize/dfsq/statistics.h"
 #include "lithe/quantize/dfsq/subset_weights.h"
+#include "lithe/quantize/dfsq/value_sizes.h"
 #include "lithe/quantize/fidelity.h"
 #include "lithe/quantize/groundwork.h"
 #include "lithe/quantize/reconstruct/reconstruct.h"
 
 namespace lithe {
 namespace {
+
+/// Of larger pictures the middle is enough to compare networks on.
+constexpr std::int64_t kComparedSide = 256;
 
 void check(const QuantizeOptions& options) {
   if (options.budget)
@@ -60,10 +65,14 @@ Groundwork lay_dfsq_ground(const Graph& model, const DatasetPtr& data, const Qua
     }
     quantised += layer.weight_bits != kFloatBits || layer.activation_bits != kFloatBits;
   }
-  if (quantised == 0)
-    fail(
-        "no layer is left to quantise: the structure shows no body of convolutions; name layers with "
-        "--bits-for '*=w4a4'");
+  if (quantised == 0) {
+    const bool any = std::find(body.begin(), body.end(), true) != body.end();
+    fail("no layer is left to quantise: {}",
+         !any ? "the structure shows no body of convolutions; name layers with --bits-for '*=w4a4'"
+         : !options.exclude.empty()
+             ? "--exclude leaves none of the body; name fewer, or others with --bits-for"
+             : "none of the body gets bits; give --weight-bits or --activation-bits");
+  }
   notes.push_back(
       fmt::format("{} of {} layers are quantised: the body of the network; --bits-for and "
                   "--exclude change that",
@@ -79,7 +88,8 @@ std::int64_t input_channels(const Graph& graph, const Layer& layer) {
 /// Points of all channels of one value for one number of bits.
 struct Table {
   std::vector<std::int16_t> points;
-  double distinct = 0, loss = 0, squares = 0;
+  double used = 0, loss = 0, squares = 0;
+  std::int64_t constant = 0;
   std::vector<double> energy;  // mean square by channel
 };
 using TableKey = std::pair<std::string, int>;
@@ -204,10 +214,11 @@ class Selector {
     std::vector<PointSelection> selections;
     double squares = 0;
     std::int64_t numbers = 0;
+    bool varies = false;
   };
 
   Choice choose_from_histogram(const SubsetHistogram& histogram, const std::set<int>& bits) const {
-    Choice choice{.squares = histogram.squares(), .numbers = histogram.count()};
+    Choice choice{.squares = histogram.squares(), .numbers = histogram.count(), .varies = histogram.varies()};
     for (const int one : bits)
       choice.selections.push_back(options_.points == PointMethod::Exact
                                       ? select_points_exactly(histogram, 1 << one)
@@ -223,6 +234,7 @@ class Selector {
     const std::uint64_t seed =
         options_.seed ^ (fnv1a(bytes) + 0x9e3779b97f4a7c15u * static_cast<std::uint64_t>(channel + 1));
     const SortedValues sorted(std::move(numbers));
+    choice.varies = !sorted.values().empty() && sorted.values().front() < sorted.values().back();
     for (const int one : bits)
       choice.selections.push_back(select_points_by_kmeans(sorted, 1 << one, seed, options_.restarts));
     return choice;
@@ -246,7 +258,8 @@ class Selector {
       for (const Choice& choice : choices) {
         const PointSelection& selection = choice.selections[place];
         table.points.insert(table.points.end(), selection.points.begin(), selection.points.end());
-        table.distinct += selection.distinct / channels;
+        table.used += selection.used / channels;
+        table.constant += !choice.varies;
         table.loss += selection.loss;
         table.squares += choice.squares;
         table.energy.push_back(choice.numbers > 0 ? choice.squares / static_cast<double>(choice.numbers) : 0);
@@ -305,7 +318,8 @@ std::vector<SubsetLayer> subset_layers(const Groundwork& ground, const Selector&
                              .bits = layer.activation_bits,
                              .channels = channels,
                              .centred = centre,
-                             .distinct = table.distinct,
+                             .used = table.used,
+                             .constant = table.constant,
                              .noise = table.squares > 0 ? table.loss / table.squares : 0});
     subsets.push_back(std::move(one));
   }
@@ -350,6 +364,45 @@ Reconstruction learn(const NormalisedGraph& normalised, QdqPlan& plan, const Dat
   return reconstruct(normalised.graph, plan, calibration, *options.reconstruct, progress);
 }
 
+/// Whether pictures of any size fit, channels first.
+bool takes_any_size(const Graph& model) {
+  const std::vector<const ValueInfo*> inputs = model.required_inputs();
+  if (inputs.size() != 1 || !inputs[0]->shape || inputs[0]->shape->size() != 4) return false;
+  const DimVector& shape = *inputs[0]->shape;
+  return !shape[2].known() && !shape[3].known();
+}
+
+DatasetPtr parts_to_compare(const Graph& model, const DatasetPtr& data) {
+  return takes_any_size(model) ? middles(data, kComparedSide) : data;
+}
+
+/// What was seen too little of.
+void note_points(const DfsqReport& report, std::vector<std::string>& notes) {
+  std::int64_t constant = 0, channels = 0;
+  std::set<std::string> seen;
+  std::string first;
+  for (const DfsqLayer& layer : report.layers) {
+    if (!seen.insert(layer.input).second) continue;
+    channels += layer.channels;
+    constant += layer.constant;
+    if (layer.constant > 0 && first.empty()) first = layer.name;
+  }
+  if (constant > 0)
+    notes.push_back(fmt::format(
+        "{} of {} channels that are rounded do not vary on the calibration data (first of the input of "
+        "'{}'): "
+        "whatever else they hold later is cut off; calibrate on pictures that show more, unless these "
+        "channels are dead",
+        constant, channels, first));
+  if (report.options.points == PointMethod::Exact) return;
+  for (const DfsqLayer& layer : report.layers)
+    if (layer.used < std::min(1 << layer.bits, 1 << 7) * 0.5)
+      notes.push_back(
+          fmt::format("layer '{}': only {:.1f} of {} points are of use in the mean; --points exact "
+                      "wastes none where the data vary",
+                      layer.name, layer.used, 1 << layer.bits));
+}
+
 }  // namespace
 
 QuantizeOptions uniform_counterpart(const QuantizeOptions& options, const std::vector<LayerResult>& layers,
@@ -387,9 +440,14 @@ Quantized quantize_dfsq(const Graph& model, const DatasetPtr& calibration, const
   if (!has_data && (calibration || needs_calibration(wanted))) fail("the calibration data hold no sample");
   Quantized result;
   QuantizeOptions options = wanted;
-  if (has_data) options.batch = usable_batch(model, calibration, wanted.batch);
-  result.batch = options.batch;
+  // Only parts of large pictures: more than one runs at once here.
+  const DatasetPtr parts = has_data ? parts_to_compare(model, calibration) : nullptr;
+  if (has_data) options.batch = usable_batch(model, parts, wanted.batch);
   if (options.batch != wanted.batch) result.notes.emplace_back(kSingleSamplesOnly);
+  if (has_data)
+    if (const auto sizes = value_sizes(model, calibration, {}, options.threads))
+      options.batch = samples_within(options.dfsq->memory, *sizes, options.batch);
+  result.batch = options.batch;
   if (options.reconstruct) {
     options.reconstruct->scales = ScaleLearning::Off;  // points have none
     prepare_learning(model, calibration, options);
@@ -420,27 +478,24 @@ Quantized quantize_dfsq(const Graph& model, const DatasetPtr& calibration, const
   result.reference = ground.graph;
   result.graph = export_subsets(normalised, plan);
   result.layers = describe_dfsq_layers(ground, options.target);
-  for (const DfsqLayer& layer : report.layers)
-    if (layer.distinct < std::min(1 << layer.bits, 1 << 7) * 0.5)
-      result.notes.push_back(
-          fmt::format("layer '{}': only {:.1f} of {} points differ in the mean; --points "
-                      "exact uses all",
-                      layer.name, layer.distinct, 1 << layer.bits));
+  note_points(report, result.notes);
   result.dfsq = std::move(report);
   if (!has_data || options.report_samples == 0) return result;
 
-  const SqnrOptions measured = sqnr_options(options);
+  SqnrOptions measured = sqnr_options(options);
   std::vector<std::string> outputs;
   for (const Layer& layer : ground.layers) outputs.push_back(layer.output);
   const std::string last = result.graph.outputs.at(0).name;
   outputs.push_back(last);
-  const auto sqnr = measure_sqnr(result.reference, result.graph, outputs, calibration, measured, progress);
+  if (const auto sizes = value_sizes(ground.graph, parts, outputs, options.threads))
+    measured.batch = samples_within(options.dfsq->memory, *sizes, measured.batch);
+  const auto sqnr = measure_sqnr(result.reference, result.graph, outputs, parts, measured, progress);
   for (std::size_t i = 0; i < result.layers.size(); ++i)
     result.layers[i].sqnr_db = sqnr.at(ground.layers[i].output);
   result.output_sqnr_db = sqnr.at(last);
   Progress silent;  // a line of its own would look like the one above again
   const auto sqnr_of = [&](const Graph& graph) {
-    return measure_sqnr(result.reference, graph, {last}, calibration, measured, silent).at(last);
+    return measure_sqnr(result.reference, graph, {last}, parts, measured, silent).at(last);
   };
   if (options.reconstruct) result.nearest_sqnr_db = sqnr_of(export_subsets(normalised, nearest));
   result.minmax_graph = quantize(model, calibration,

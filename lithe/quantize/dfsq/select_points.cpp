@@ -27,8 +27,9 @@ class Prefix {
   /// Sum of (y - p)^2 - y^2 over the bins [begin, end), p = point / 1024.
   double cost(int point, std::size_t begin, std::size_t end) const {
     const double p = point / 1024.0;
-    return p * (p * (counts_[end] - counts_[begin]) - 2 * (sums_[end] - sums_[begin]));
+    return p * (p * count(begin, end) - 2 * (sums_[end] - sums_[begin]));
   }
+  double count(std::size_t begin, std::size_t end) const { return counts_[end] - counts_[begin]; }
   /// The bin in which a multiple of 1/2048 begins.
   static std::size_t bin(int twice) { return static_cast<std::size_t>(std::ptrdiff_t{twice} + 2048); }
   static constexpr std::size_t end() { return static_cast<std::size_t>(SubsetHistogram::kBins); }
@@ -113,10 +114,16 @@ class Chooser {
   std::vector<double> before_;
 };
 
-int count_distinct(const std::vector<std::int16_t>& points) {
-  int distinct = 0;
-  for (std::size_t i = 0; i < points.size(); ++i) distinct += i == 0 || points[i] != points[i - 1];
-  return distinct;
+/// Calls `use` with each point's bins [begin, end), those nearest to it; of equal points the last has them
+/// all.
+template <typename Use>
+void for_each_cell(std::span<const std::int16_t> points, const Use& use) {
+  std::size_t begin = 0;
+  for (std::size_t i = 0; i < points.size(); ++i) {
+    const std::size_t end = i + 1 < points.size() ? Prefix::bin(points[i] + points[i + 1]) : Prefix::end();
+    use(points[i], begin, end);
+    begin = end;
+  }
 }
 
 /// Borders between centres in ascending order, equal ones by index: cluster c of `order` holds the values
@@ -170,13 +177,19 @@ void SubsetHistogram::merge(const SubsetHistogram& other) {
 double subset_loss(const SubsetHistogram& data, std::span<const std::int16_t> points) {
   const Prefix prefix(data);
   double loss = data.squares();
-  std::size_t begin = 0;
-  for (std::size_t i = 0; i < points.size(); ++i) {
-    const std::size_t end = i + 1 < points.size() ? Prefix::bin(points[i] + points[i + 1]) : Prefix::end();
-    loss += prefix.cost(points[i], begin, end);
-    begin = end;
-  }
+  for_each_cell(points, [&](std::int16_t point, std::size_t begin, std::size_t end) {
+    loss += prefix.cost(point, begin, end);
+  });
   return std::max(loss, 0.0);
+}
+
+int count_used(const SubsetHistogram& data, std::span<const std::int16_t> points) {
+  const Prefix prefix(data);
+  int used = 0;
+  for_each_cell(points, [&](std::int16_t, std::size_t begin, std::size_t end) {
+    used += prefix.count(begin, end) > 0;
+  });
+  return used;
 }
 
 PointSelection select_points_exactly(const SubsetHistogram& data, int count,
@@ -188,7 +201,7 @@ PointSelection select_points_exactly(const SubsetHistogram& data, int count,
     fail("{} points cannot be chosen from {} candidates", count, candidates.size());
   PointSelection selection{.points = Chooser(data, candidates).choose(count, exhaustive)};
   selection.loss = subset_loss(data, selection.points);
-  selection.distinct = count;
+  selection.used = count_used(data, selection.points);
   return selection;
 }
 
@@ -210,7 +223,7 @@ PointSelection select_uniform_points(const SubsetHistogram& data, int count) {
     const double loss = subset_loss(data, points);
     if (loss < best.loss) best = {.points = std::move(points), .loss = loss};
   }
-  best.distinct = count_distinct(best.points);
+  best.used = count_used(data, best.points);
   return best;
 }
 
@@ -285,7 +298,7 @@ PointSelection select_points_by_kmeans(const SortedValues& data, int count, std:
     const double loss = subset_loss(histogram, points);
     if (loss < best.loss) best = {.points = std::move(points), .loss = loss};
   }
-  best.distinct = count_distinct(best.points);
+  best.used = count_used(histogram, best.points);
   return best;
 }
 

@@ -1,6 +1,7 @@
 // Which points of the universal set quantise a channel with the least squared error.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -27,6 +28,10 @@ class SubsetHistogram {
   std::int64_t count() const { return count_; }
   double squares() const { return squares_; }  // sum of y^2
   const std::vector<double>& counts() const { return counts_; }
+  /// Whether values fell into more than one bin.
+  bool varies() const {
+    return std::count_if(counts_.begin(), counts_.end(), [](double one) { return one > 0; }) > 1;
+  }
   const std::vector<double>& sums() const { return sums_; }
 
  private:
@@ -49,11 +54,14 @@ class SubsetHistogram {
 struct PointSelection {
   std::vector<std::int16_t> points;  // in units of 1/1024, ascending; of equal ones each is there
   double loss = 0;                   // sum over the data of the squared distance to the nearest point
-  int distinct = 0;
+  int used = 0;                      // points that some of the data are nearest to
 };
 
 /// The sum of squared distances to the nearest of `points` (ascending, in units of 1/1024).
 double subset_loss(const SubsetHistogram& data, std::span<const std::int16_t> points);
+
+/// How many of such points some of the data are nearest to; of equal points one.
+int count_used(const SubsetHistogram& data, std::span<const std::int16_t> points);
 
 /// The best `count` points of `candidates` (default: the universal set), found exactly by dynamic programming
 /// over pairs of neighbouring points. The cost of a pair has the quadrangle inequality, so that divide and

@@ -5,6 +5,7 @@
 #include "lithe/metrics/tiled.h"
 #include "lithe/quantize/dfsq/quantize_dfsq.h"
 #include "lithe/quantize/dfsq/subset_weights.h"
+#include "lithe/quantize/dfsq/value_sizes.h"
 #include "message_of.h"
 #include "open_edsr.h"
 #include "quantize/dfsq/helpers.h"
@@ -13,8 +14,10 @@ namespace lithe {
 namespace {
 
 using namespace testing_helpers;
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 TEST(DfsqWeights, Golden) {
   const at::Tensor weight =
@@ -69,9 +72,11 @@ TEST_P(DfsqVariants, BeatMinMaxAndImproveWithBits) {
       EXPECT_EQ(layer.centred, layer.name.ends_with("conv1"));
       EXPECT_GT(layer.noise, 0);
       EXPECT_LT(layer.noise, 0.2);
+      EXPECT_LE(layer.used, 1 << bits);
       if (points == PointMethod::Exact) {
-        EXPECT_NEAR(layer.distinct, 1 << bits, 1e-9);
+        EXPECT_GT(layer.used, 0.75 * (1 << bits));
       }
+      EXPECT_EQ(layer.constant, 0);
     }
     for (const LayerResult& layer : result.layers)
       EXPECT_EQ(layer.weight_bits,
@@ -187,8 +192,52 @@ TEST(Dfsq, DeadChannelsAndConstantImages) {
       const at::Tensor seen = at::full({1, 3, 16, 16}, 0.5f), plain = run(graph, seen);
       EXPECT_LT(largest_gap(run(result.graph, seen), plain), 0.2 * plain.abs().max().item<double>());
       for (const LayerResult& layer : result.layers)
-        if (layer.sqnr_db) EXPECT_GT(*layer.sqnr_db, 8) << layer.name;
+        if (layer.sqnr_db) {
+          EXPECT_GT(*layer.sqnr_db, 8) << layer.name;
+        }
+      EXPECT_THAT(result.notes, Contains(HasSubstr("do not vary on the calibration data")));
     }
+}
+
+// One dead channel of varied pictures, and nothing else, is counted.
+TEST(Dfsq, CountsChannelsThatDoNotVary) {
+  Graph graph = build_edsr(small_network());
+  const std::vector<Layer> layers = find_layers(graph);
+  for (const Layer& layer : layers)
+    if (layer.name == "body.0.conv1") {
+      at::Tensor bias = to_tensor(graph.constants.at(layer.bias)).clone();
+      bias[0] = -1000;
+      graph.constants.at(layer.bias) = to_tensor_data(bias);
+    }
+  for (const SubsetStatistics statistics : {SubsetStatistics::Dynamic, SubsetStatistics::Static})
+    for (const PointMethod points : {PointMethod::KMeans, PointMethod::Exact}) {
+      const Quantized result = quantized_by(graph, {.statistics = statistics, .points = points}, 4, 0);
+      for (const DfsqLayer& layer : result.dfsq->layers)
+        EXPECT_EQ(layer.constant, layer.name == "body.0.conv2") << layer.name;
+      EXPECT_THAT(result.notes,
+                  Contains(HasSubstr("1 of 32 channels that are rounded do not vary on the "
+                                     "calibration data (first of the input of 'body.0.conv2')")));
+    }
+  const Quantized varied = quantized_by(build_edsr(small_network()), {}, 4, 0);
+  EXPECT_THAT(varied.notes, Not(Contains(HasSubstr("do not vary"))));
+}
+
+// Fewer samples at once where memory is short, one at least.
+TEST(Dfsq, BatchesFitIntoMemory) {
+  const Graph graph = test::open_edsr();
+  const auto data = [](std::int64_t side) { return tensor_dataset({{"", at::zeros({3, 3, side, side})}}); };
+  const ValueSizes sizes = value_sizes(graph, data(100), {"output"}, 1).value();
+  EXPECT_EQ(sizes.widest, 32 * 100 * 100 * 4);  // in front of the pixel shuffle
+  EXPECT_EQ(sizes.kept, 3 * 200 * 200 * 4);
+  EXPECT_EQ(samples_within(1'000'000'000, sizes, 7), 7);
+  EXPECT_EQ(samples_within(10 * (4 * sizes.widest + sizes.kept), sizes, 32), 10);
+  EXPECT_EQ(samples_within(1, sizes, 32), 1);
+  Progress silent;
+  QuantizeOptions options{.weight_bits = 4, .activation_bits = 4, .report_samples = 0};
+  options.dfsq = DfsqOptions{.memory = 1'000'000};
+  const auto images = [](std::int64_t side) { return smooth_images(3, 4, side); };
+  EXPECT_EQ(quantize(graph, images(16), options, silent).batch, 7);
+  EXPECT_EQ(quantize(graph, images(64), options, silent).batch, 1);
 }
 
 TEST(Dfsq, RefusesWhatHasNoMeaning) {
@@ -204,7 +253,9 @@ TEST(Dfsq, RefusesWhatHasNoMeaning) {
   EXPECT_THAT(message([](auto& o) { o.target = Target::TensorRt; }), HasSubstr("--target ort"));
   EXPECT_THAT(message([](auto& o) { o.correct_bias = true; }), HasSubstr("--correct-bias"));
   EXPECT_THAT(message([](auto& o) { o.budget = BitBudget{}; }), HasSubstr("--budget"));
-  EXPECT_THAT(message([](auto& o) { o.exclude = {"*"}; }), HasSubstr("no layer is left"));
+  EXPECT_THAT(message([](auto& o) { o.exclude = {"*"}; }), HasSubstr("--exclude leaves none"));
+  EXPECT_THAT(message([](auto& o) { o.weight_bits = o.activation_bits = kFloatBits; }),
+              HasSubstr("none of the body gets bits"));
   EXPECT_THAT(message([](auto& o) { o.bits_for = {parse_bits_rule("nothing=4")}; }), HasSubstr("nothing"));
 }
 

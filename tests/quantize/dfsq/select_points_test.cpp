@@ -163,7 +163,7 @@ TEST_P(ExactPoints, Golden) {
   if (!points.empty()) {
     EXPECT_EQ(selection.points, points);
   }
-  EXPECT_EQ(selection.distinct, count);
+  EXPECT_EQ(selection.used, count);
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -315,13 +315,22 @@ TEST(KMeans, OfEqualCentresTheFirstTakesAll) {
 TEST(KMeans, FewerValuesThanPoints) {
   const PointSelection one = select_points_by_kmeans(SortedValues({0.25f, 0.25f, -0.5f}), 16, 1);
   EXPECT_EQ(one.points.size(), 16u);
-  EXPECT_LE(one.distinct, 3);
+  EXPECT_EQ(one.used, 2);
   EXPECT_NEAR(one.loss, 0, 1e-12);
   const PointSelection dead = select_points_exactly(histogram_of(std::vector<float>(50, 0.0f)), 16);
   EXPECT_EQ(dead.loss, 0);
-  EXPECT_EQ(dead.distinct, 16);
+  EXPECT_EQ(dead.used, 1);
   EXPECT_THROW(select_points_by_kmeans(SortedValues({}), 4, 1), Error);
   EXPECT_THROW(select_points_exactly(SubsetHistogram(), 400), Error);
+}
+
+// Behind a Relu no value is nearest to a point below 0.
+TEST(ExactPoints, CountsThoseOfUse) {
+  const SubsetHistogram positive = histogram_of(random_values(200000, 5));
+  EXPECT_LE(select_points_exactly(positive, 256).used, 189);
+  EXPECT_EQ(count_used(histogram_of({-1, -0.25f, 0.25f, 1}), Points{-1024, -256, 0, 256, 256, 1024}), 4);
+  EXPECT_FALSE(histogram_of({0.5f, 0.5f}).varies());
+  EXPECT_TRUE(histogram_of({0.5f, 0.25f}).varies());
 }
 
 TEST(SubsetHistogram, MergesAndNormalises) {
