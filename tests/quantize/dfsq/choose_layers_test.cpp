@@ -13,6 +13,7 @@ namespace {
 
 using namespace testing_helpers;
 using ::testing::ElementsAre;
+using ::testing::IsSupersetOf;
 
 std::set<std::string> chosen_names(const Graph& graph) {
   const std::vector<Layer> layers = find_layers(graph);
@@ -216,6 +217,37 @@ TEST(DfsqLayers, OfGatesWithResidualPaths) {
   conv("y", "long");
   EXPECT_THAT(chosen_names(graph), ElementsAre("a1_node", "a2_node", "a3_node", "a4_node", "af_node",
                                                "b1_node", "b2_node", "fusion_node"));
+}
+
+// Attention that looks at a sixth of the picture (Kong et al., "Residual Local Feature Network for Efficient
+// Super-Resolution", CVPR workshops 2022, figure 2) is part of the body too: it has a residual path of its
+// own.
+TEST(DfsqLayers, OfAttentionAtALowerResolution) {
+  GraphBuilder net("rlfn", 1);
+  const auto like = [&net](const std::string& y, std::int64_t channels) {
+    net.set_channels(y, channels);
+    return y;
+  };
+  const std::string head = net.conv("head", net.input("input", {-1, 3, 24, 24}), {.channels = 8});
+  const std::string local =
+      net.add("block.add", net.relu("block.r1", net.conv("block.c1", head, {.channels = 8})), head);
+  const std::string x = net.conv("block.c5", local, {.channels = 8, .kernel = 1});
+  const std::string first = net.conv("esa.c1", x, {.channels = 4, .kernel = 1});
+  const std::string pooled = net.max_pool(
+      "esa.pool", net.conv("esa.c2", first, {.channels = 4, .stride = 2, .padding = 0}), 7, 3, 0);
+  const std::string low = net.conv("esa.c3", pooled, {.channels = 4});
+  const std::string high =
+      like(net.node("Resize", "esa.up", {low, "", "", net.ints("esa.size", {1, 4, 24, 24})},
+                    {{"mode", std::string("linear")}}),
+           4);
+  const std::string sum = net.add("esa.add", high, net.conv("esa.cf", first, {.channels = 4, .kernel = 1}));
+  const std::string mask =
+      net.node("Sigmoid", "esa.mask", {net.conv("esa.c4", sum, {.channels = 8, .kernel = 1})});
+  const std::string gated = like(net.node("Mul", "esa.gate", {x, mask}), 8);
+  const std::string y = net.add("skip", net.conv("behind", gated, {.channels = 8}), head);
+  net.output("output", shuffle(net, "shuffle", net.conv("up", y, {.channels = 12})), {-1, 3, 48, 48});
+  EXPECT_THAT(chosen_names(net.finish()),
+              IsSupersetOf({"block.c1", "esa.c1", "esa.c2", "esa.c3", "esa.c4", "esa.cf"}));
 }
 
 TEST(DfsqLayers, WithoutBlocksAllButTheEnds) {
