@@ -30,17 +30,16 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <sstream>
 #include <string>
 #include <vector>
 
 #include "bench/processor_time.h"
 #include "bench/run_file.h"
 #include "bench/statistics.h"
+#include "bench/table_flags.h"
 #include "lithe/base/error.h"
 #include "lithe/base/file.h"
 #include "lithe/base/hash.h"
@@ -316,76 +315,40 @@ class Table {
   std::map<std::string, Evaluation> floats_;  // of the network before anything, by set
 };
 
-std::vector<std::string> split(const std::string& text) {
-  std::vector<std::string> parts;
-  std::stringstream stream(text);
-  for (std::string part; std::getline(stream, part, ',');) parts.push_back(part);
-  return parts;
-}
-
-struct Arguments {
-  Tier tier = kSmoke;
-  std::string results, data_root, model;
-  std::int64_t scale = 2;
+struct Arguments : bench::TableFlags {
+  std::string model;
+  std::int64_t scale = 2, steps = 0, patches = 0;
   double value_range = 1;
-  int shard = 0, shards = 1;
+  std::vector<int> bits;
+  std::vector<std::string> methods, sets;
 };
 
-Arguments parse(int argc, char** argv) {
-  Arguments a;
-  std::string tier = "smoke";
-  if (const char* root = std::getenv("LITHE_DATA")) a.data_root = root;
-  std::map<std::string, std::string> given;
-  for (int i = 1; i + 1 < argc; i += 2) given[argv[i]] = argv[i + 1];
-  const auto take = [&](const char* flag, auto&& use) {
-    if (const auto found = given.find(flag); found != given.end()) {
-      use(found->second);
-      given.erase(found);
-    }
-  };
-  const auto count = [](const char* flag, const std::string& value) {
-    char* end = nullptr;
-    const long number = std::strtol(value.c_str(), &end, 10);
-    if (*end != '\0' || number < 1) fail("{} {}: give a number of at least 1", flag, value);
-    return number;
-  };
-  take("--tier", [&](const std::string& value) {
-    if (value != "smoke" && value != "small" && value != "paper")
-      fail("--tier {}: give smoke, small or paper", value);
-    tier = value;
-    a.tier = tier == "small" ? kSmall : tier == "paper" ? kPaper : kSmoke;
-  });
-  take("--data-root", [&](const std::string& value) { a.data_root = value; });
-  take("--model", [&](const std::string& value) { a.model = value; });
-  take("--results", [&](const std::string& value) { a.results = value; });
-  take("--scale", [&](const std::string& value) { a.scale = count("--scale", value); });
-  take("--value-range",
-       [&](const std::string& value) { a.value_range = static_cast<double>(count("--value-range", value)); });
-  take("--seeds",
-       [&](const std::string& value) { a.tier.seeds = static_cast<int>(count("--seeds", value)); });
-  take("--steps", [&](const std::string& value) { a.tier.steps = count("--steps", value); });
-  take("--patches", [&](const std::string& value) { a.tier.patches = count("--patches", value); });
-  take("--methods", [&](const std::string& value) { a.tier.methods = split(value); });
-  take("--sets", [&](const std::string& value) { a.tier.sets = split(value); });
-  take("--bits", [&](const std::string& value) {
-    a.tier.bits.clear();
-    for (const std::string& one : split(value)) a.tier.bits.push_back(static_cast<int>(count("--bits", one)));
-  });
-  take("--shard", [&](const std::string& value) {
-    if (std::sscanf(value.c_str(), "%d/%d", &a.shard, &a.shards) != 2 || a.shards < 1 || a.shard < 0 ||
-        a.shard >= a.shards)
-      fail("--shard {}: write I/N with I from 0 to N-1", value);
-  });
-  if (!given.empty() || argc % 2 == 0)
-    fail("unknown or incomplete flag {}", given.empty() ? argv[argc - 1] : given.begin()->first);
-  if (a.results.empty()) a.results = "dfsq_" + tier + ".jsonl";
-  for (const std::string& method : a.tier.methods)
-    if (std::find(kMethods.begin(), kMethods.end(), method) == kMethods.end())
-      fail("--methods: no method '{}'", method);
-  return a;
+void add_flags(CLI::App& app, Arguments& a) {
+  bench::add_table_flags(app, a);
+  app.add_option("--model", a.model, "another super-resolution network")->check(CLI::ExistingFile);
+  app.add_option("--scale", a.scale, "its scale")->check(CLI::Range(1, 16));
+  app.add_option("--value-range", a.value_range, "the value of white, for example 1 or 255")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--steps", a.steps, "steps a block, instead of the tier's")->check(CLI::PositiveNumber);
+  app.add_option("--patches", a.patches, "patches to calibrate on, instead of the tier's")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--bits", a.bits, "instead of the tier's")->delimiter(',')->check(CLI::Range(2, 8));
+  app.add_option("--methods", a.methods)->delimiter(',')->check(CLI::IsMember(kMethods));
+  app.add_option("--sets", a.sets, "for example Set5,Set14-centre,held-out")->delimiter(',');
 }
 
-Subject open_subject(const Arguments& arguments, const fs::path& file) {
+Tier tier_of(const Arguments& a) {
+  Tier tier = a.choose(kSmoke, kSmall, kPaper);
+  if (a.seeds > 0) tier.seeds = a.seeds;
+  if (a.steps > 0) tier.steps = a.steps;
+  if (a.patches > 0) tier.patches = a.patches;
+  if (!a.bits.empty()) tier.bits = a.bits;
+  if (!a.methods.empty()) tier.methods = a.methods;
+  if (!a.sets.empty()) tier.sets = a.sets;
+  return tier;
+}
+
+Subject open_subject(const Arguments& arguments, const Tier& tier, const fs::path& file) {
   Subject subject{.name = file.stem().string(), .scale = arguments.scale};
   subject.hash = fnv1a(MappedFile(file).bytes());
   subject.graph = read_onnx(file);
@@ -401,7 +364,7 @@ Subject open_subject(const Arguments& arguments, const fs::path& file) {
     if (!apart) pool.push_back(i);
   }
   subject.pool = subset(all, pool);
-  for (const std::string& set : arguments.tier.sets) {
+  for (const std::string& set : tier.sets) {
     if (set == "held-out") {
       subject.sets[set] = subset(all, held_out);
       continue;
@@ -415,9 +378,8 @@ Subject open_subject(const Arguments& arguments, const fs::path& file) {
   return subject;
 }
 
-int run(int argc, char** argv) {
-  const Arguments arguments = parse(argc, argv);
-  const Tier& tier = arguments.tier;
+int run(const Arguments& arguments) {
+  const Tier tier = tier_of(arguments);
   at::set_num_threads(1);
   const fs::path root = arguments.data_root;
   const fs::path model = arguments.model.empty() ? root / "models/imdn_x2.onnx" : fs::path(arguments.model);
@@ -426,19 +388,14 @@ int run(int argc, char** argv) {
       fmt::print("skipped: no {} (give --data-root or LITHE_DATA)\n", file.string());
       return 0;
     }
-  const Subject subject = open_subject(arguments, model);
+  const Subject subject = open_subject(arguments, tier, model);
   RunFile results(arguments.results, {"psnr", "seconds", "spent"});
   int cell = 0;
   for (int seed = kFirstSeed; seed < kFirstSeed + tier.seeds; ++seed)
     for (const int bits : tier.bits)
       for (const std::string& method : tier.methods)
-        if (cell++ % arguments.shards == arguments.shard)
-          run_one(results, subject, tier, {bits, method, seed});
-  if (arguments.shards > 1) {
-    fmt::print("shard {} of {} is done; run without --shard for the table\n", arguments.shard,
-               arguments.shards);
-    return 0;
-  }
+        if (arguments.mine(cell++)) run_one(results, subject, tier, {bits, method, seed});
+  if (arguments.partial()) return 0;
   const Table table(results, subject, tier);
   table.print();
   return table.check() ? 0 : 1;
@@ -449,10 +406,8 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
   ::mallopt(M_MMAP_THRESHOLD, 1 << 30);  // as `lithe` does
   ::mallopt(M_TRIM_THRESHOLD, 1 << 30);
-  try {
-    return run(argc, argv);
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "dfsq_table: {}\n", error.what());
-    return 2;
-  }
+  Arguments arguments;
+  CLI::App app{"DFSQ beside uniform quantisers on super-resolution networks", "dfsq_table"};
+  add_flags(app, arguments);
+  return bench::run_table(app, arguments, argc, argv, [&] { return run(arguments); });
 }

@@ -18,11 +18,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <sstream>
 #include <string>
 #include <vector>
 
@@ -30,6 +28,7 @@
 #include "bench/run_file.h"
 #include "bench/shapes_data.h"
 #include "bench/statistics.h"
+#include "bench/table_flags.h"
 #include "lithe/base/error.h"
 #include "lithe/models/builder.h"
 #include "lithe/multibit/multibit.h"
@@ -291,62 +290,36 @@ Subject subject_of(const Tier& tier, const std::string& root) {
           .crop = 2};
 }
 
-int run(int argc, char** argv) {
-  std::map<std::string, std::string> given;
-  if (argc % 2 == 0) fail("the flag {} lacks its value", argv[argc - 1]);
-  for (int i = 1; i + 1 < argc; i += 2) given[argv[i]] = argv[i + 1];
-  const auto take = [&](const char* flag, std::string fallback) {
-    if (const auto found = given.find(flag); found != given.end()) {
-      fallback = found->second;
-      given.erase(found);
-    }
-    return fallback;
-  };
-  const std::string name = take("--tier", "smoke");
-  if (name != "smoke" && name != "small" && name != "paper")
-    fail("--tier {}: give smoke, small or paper", name);
-  Bench bench{.tier = name == "small" ? kSmall : name == "paper" ? kPaper : kSmoke};
-  const char* root = std::getenv("LITHE_DATA");
-  const std::string file = take("--results", "multibit_" + name + ".jsonl"),
-                    data_root = take("--data-root", root ? root : "");
-  bench.threads = std::stoi(take("--threads", "1"));
-  bench.tier.seeds = std::stoi(take("--seeds", std::to_string(bench.tier.seeds)));
-  bench.tier.epochs = std::stoll(take("--epochs", std::to_string(bench.tier.epochs)));
-  std::vector<std::string> methods;
-  std::stringstream list(take("--methods", ""));
-  for (std::string one; std::getline(list, one, ';');) methods.push_back(one);
-  if (methods.empty()) methods = kMethods;
-  for (const std::string& method : methods)
-    if (std::find(kMethods.begin(), kMethods.end(), method) == kMethods.end())
-      fail("--methods: no method '{}'", method);
-  int shard = 0, shards = 1;
-  if (const std::string text = take("--shard", "0/1");
-      std::sscanf(text.c_str(), "%d/%d", &shard, &shards) != 2 || shards < 1 || shard < 0 || shard >= shards)
-    fail("--shard {}: write I/N with I from 0 to N-1", text);
-  if (!given.empty()) fail("unknown flag {}", given.begin()->first);
-  at::set_num_threads(bench.threads);
-  bench.subject = subject_of(bench.tier, data_root);
+struct Arguments : bench::TableFlags {
+  std::int64_t epochs = 0;
+  std::vector<std::string> methods = kMethods;
+};
 
-  RunFile results(file, {"seconds", "top1", "weights"});
+int run(const Arguments& arguments) {
+  Bench bench{.tier = arguments.choose(kSmoke, kSmall, kPaper)};
+  bench.threads = arguments.threads;
+  if (arguments.seeds > 0) bench.tier.seeds = arguments.seeds;
+  if (arguments.epochs > 0) bench.tier.epochs = arguments.epochs;
+  at::set_num_threads(bench.threads);
+  bench.subject = subject_of(bench.tier, arguments.data_root);
+
+  RunFile results(arguments.results, {"seconds", "top1", "weights"});
   // A seed is one unit of work: what is timed by another run needs it.
   for (int seed = 0; seed < bench.tier.seeds; ++seed)
-    if (seed % shards == shard)
-      for (const std::string& method : methods) run_one(results, bench, method, seed);
-  if (shards > 1) {
-    fmt::print("shard {} of {} is done; run without --shard for the table\n", shard, shards);
-    return 0;
-  }
-  print_table(results, bench, methods);
+    if (arguments.mine(seed))
+      for (const std::string& method : arguments.methods) run_one(results, bench, method, seed);
+  if (arguments.partial()) return 0;
+  print_table(results, bench, arguments.methods);
   return learnt(results, bench) ? 0 : 1;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  try {
-    return run(argc, argv);
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "multibit_table: {}\n", error.what());
-    return 2;
-  }
+  Arguments arguments;
+  CLI::App app{"models for several bit-widths side by side", "multibit_table"};
+  bench::add_table_flags(app, arguments);
+  app.add_option("--epochs", arguments.epochs, "instead of the tier's")->check(CLI::PositiveNumber);
+  app.add_option("--methods", arguments.methods)->delimiter(';')->check(CLI::IsMember(kMethods));
+  return bench::run_table(app, arguments, argc, argv, [&] { return run(arguments); });
 }

@@ -30,7 +30,6 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -38,6 +37,7 @@
 #include "bench/processor_time.h"
 #include "bench/run_file.h"
 #include "bench/statistics.h"
+#include "bench/table_flags.h"
 #include "lithe/base/error.h"
 #include "lithe/base/file.h"
 #include "lithe/base/hash.h"
@@ -156,8 +156,11 @@ void require_equal_terms(const Tier& tier, int seed) {
   }
 }
 
+/// As the tool counts them: of more than a twentieth, and not into the output.
 int falls(const std::vector<double>& losses) {
-  return static_cast<int>(describe_oscillation(losses).edges.size());
+  Oscillation seen = describe_oscillation(losses, {}, kLeastFall);
+  forget_fall_into_output(seen, losses.size());
+  return static_cast<int>(seen.edges.size());
 }
 
 /// What the run of a learning method tells; refuses one that saw other data or learnt for longer.
@@ -355,78 +358,39 @@ class Checks {
   bool good_ = true;
 };
 
-std::vector<std::string> split(const std::string& text) {
-  std::vector<std::string> parts;
-  std::stringstream stream(text);
-  for (std::string part; std::getline(stream, part, ',');) parts.push_back(part);
-  return parts;
-}
-
-struct Arguments {
-  Tier tier = kSmoke;
-  std::string results, data_root, model;
-  std::vector<std::string> methods = kMethods;
-  int shard = 0, shards = 1;
-  bool smoke = false;  // that may do with the bundled digits
+struct Arguments : bench::TableFlags {
+  std::string model;
+  std::vector<std::string> methods = kMethods, bits;
+  std::int64_t steps = 0, test = 0;
+  bool smoke() const { return tier == "smoke" && model.empty(); }  // which may do with the bundled digits
 };
 
-Arguments parse(int argc, char** argv) {
-  Arguments a;
-  std::string tier = "smoke";
-  if (const char* root = std::getenv("LITHE_DATA")) a.data_root = root;
-  std::map<std::string, std::string> given;
-  for (int i = 1; i + 1 < argc; i += 2) given[argv[i]] = argv[i + 1];
-  const auto take = [&](const char* flag, auto&& use) {
-    if (const auto found = given.find(flag); found != given.end()) {
-      use(found->second);
-      given.erase(found);
-    }
-  };
-  const auto count = [&](const char* flag, const std::string& value, long least) {
-    char* end = nullptr;
-    const long number = std::strtol(value.c_str(), &end, 10);
-    if (*end != '\0' || number < least) fail("{} {}: give a number of at least {}", flag, value, least);
-    return number;
-  };
-  take("--tier", [&](const std::string& value) {
-    if (value != "smoke" && value != "small" && value != "paper")
-      fail("--tier {}: give smoke, small or paper", value);
-    tier = value;
-    a.tier = tier == "small" ? kSmall : tier == "paper" ? kPaper : kSmoke;
-  });
-  take("--data-root", [&](const std::string& value) { a.data_root = value; });
-  take("--model", [&](const std::string& value) { a.model = value; });
-  take("--results", [&](const std::string& value) { a.results = value; });
-  take("--seeds",
-       [&](const std::string& value) { a.tier.seeds = static_cast<int>(count("--seeds", value, 1)); });
-  take("--steps", [&](const std::string& value) { a.tier.steps = count("--steps", value, 1); });
-  take("--test", [&](const std::string& value) { a.tier.test = count("--test", value, 1); });
-  take("--bits", [&](const std::string& value) {
-    a.tier.bits.clear();
-    for (const std::string& one : split(value)) {
-      Bits bits{};
-      if (std::sscanf(one.c_str(), "W%dA%d", &bits.weights, &bits.activations) != 2)
-        fail("--bits {}: write W2A4", one);
-      a.tier.bits.push_back(bits);
-    }
-  });
-  take("--methods", [&](const std::string& value) { a.methods = split(value); });
-  take("--shard", [&](const std::string& value) {
-    if (std::sscanf(value.c_str(), "%d/%d", &a.shard, &a.shards) != 2 || a.shards < 1 || a.shard < 0 ||
-        a.shard >= a.shards)
-      fail("--shard {}: write I/N with I from 0 to N-1", value);
-  });
-  if (!given.empty() || argc % 2 == 0)
-    fail("unknown or incomplete flag {}", given.empty() ? argv[argc - 1] : given.begin()->first);
-  a.smoke = tier == "smoke" && a.model.empty();
-  if (a.results.empty()) a.results = "ptq_" + tier + ".jsonl";
-  for (const std::string& method : a.methods)
-    if (std::find(kMethods.begin(), kMethods.end(), method) == kMethods.end())
-      fail("--methods: no method '{}'", method);
-  return a;
+void add_flags(CLI::App& app, Arguments& a) {
+  bench::add_table_flags(app, a);
+  app.add_option("--model", a.model, "another classifier of CIFAR-10")->check(CLI::ExistingFile);
+  app.add_option("--steps", a.steps, "steps a unit, instead of the tier's")->check(CLI::PositiveNumber);
+  app.add_option("--test", a.test, "held-out images, instead of the tier's")->check(CLI::PositiveNumber);
+  app.add_option("--bits", a.bits, "for example W4A4,W2A4, instead of the tier's")->delimiter(',');
+  app.add_option("--methods", a.methods)->delimiter(',')->check(CLI::IsMember(kMethods));
 }
 
-Subject open_subject(const Arguments& arguments, const fs::path& train, const fs::path& test) {
+Tier tier_of(const Arguments& a) {
+  Tier tier = a.choose(kSmoke, kSmall, kPaper);
+  if (a.seeds > 0) tier.seeds = a.seeds;
+  if (a.steps > 0) tier.steps = a.steps;
+  if (a.test > 0) tier.test = a.test;
+  if (!a.bits.empty()) tier.bits.clear();
+  for (const std::string& one : a.bits) {
+    Bits bits{};
+    if (std::sscanf(one.c_str(), "W%dA%d", &bits.weights, &bits.activations) != 2)
+      fail("--bits {}: write W2A4", one);
+    tier.bits.push_back(bits);
+  }
+  return tier;
+}
+
+Subject open_subject(const Arguments& arguments, const Tier& tier, const fs::path& train,
+                     const fs::path& test) {
   const bool own = !arguments.model.empty();
   const fs::path file =
       own ? fs::path(arguments.model) : fs::path(arguments.data_root) / "models/resnet20_cifar10.onnx";
@@ -441,13 +405,12 @@ Subject open_subject(const Arguments& arguments, const fs::path& train, const fs
     preprocess = preprocess_for(file, subject.graph);
   }
   subject.pool = open_dataset("cifar10:" + train.string(), preprocess);
-  subject.test =
-      resident(seeded_subset(open_dataset("cifar10:" + test.string(), preprocess), arguments.tier.test, 0));
+  subject.test = resident(seeded_subset(open_dataset("cifar10:" + test.string(), preprocess), tier.test, 0));
   return subject;
 }
 
 /// The bundled net, calibrated and measured on digits that it was not trained on.
-Subject open_digits(const Arguments& arguments) {
+Subject open_digits(const Tier& tier) {
   const fs::path folder = LITHE_EXAMPLES, file = folder / "models/digits.onnx";
   Subject subject{.name = "digits"};
   subject.hash = fnv1a(MappedFile(file).bytes());
@@ -455,22 +418,21 @@ Subject open_digits(const Arguments& arguments) {
   const Preprocess preprocess = preprocess_for(file, subject.graph);
   const std::string sheet = "sheet:" + (folder / "digits/digits.png").string() + ",cell=20x20,columns=";
   subject.pool = open_dataset(sheet + "70:80", preprocess);
-  subject.test = resident(seeded_subset(open_dataset(sheet + "80:100", preprocess), arguments.tier.test, 0));
+  subject.test = resident(seeded_subset(open_dataset(sheet + "80:100", preprocess), tier.test, 0));
   return subject;
 }
 
-int run(int argc, char** argv) {
-  const Arguments arguments = parse(argc, argv);
-  const Tier& tier = arguments.tier;
+int run(const Arguments& arguments) {
+  const Tier tier = tier_of(arguments);
   at::set_num_threads(1);
   const fs::path root = arguments.data_root, train = root / "cifar10/train_25000.bin",
                  test = root / "cifar10/test_5000.bin";
   const bool there = !root.empty() && fs::exists(train) && fs::exists(test);
-  if (!there && !arguments.smoke) {
+  if (!there && !arguments.smoke()) {
     fmt::print("skipped: no {} or {} (give --data-root or LITHE_DATA)\n", train.string(), test.string());
     return 0;
   }
-  const Subject subject = there ? open_subject(arguments, train, test) : open_digits(arguments);
+  const Subject subject = there ? open_subject(arguments, tier, train, test) : open_digits(tier);
   for (int seed = kFirstSeed; seed < kFirstSeed + tier.seeds; ++seed) require_equal_terms(tier, seed);
 
   RunFile results(arguments.results, {"top1", "seconds", "spent"});
@@ -478,13 +440,8 @@ int run(int argc, char** argv) {
   for (int seed = kFirstSeed; seed < kFirstSeed + tier.seeds; ++seed)
     for (const Bits& bits : tier.bits)
       for (const std::string& method : arguments.methods)
-        if (cell++ % arguments.shards == arguments.shard)
-          run_one(results, subject, tier, {bits, method, seed});
-  if (arguments.shards > 1) {
-    fmt::print("shard {} of {} is done; run without --shard for the table\n", arguments.shard,
-               arguments.shards);
-    return 0;
-  }
+        if (arguments.mine(cell++)) run_one(results, subject, tier, {bits, method, seed});
+  if (arguments.partial()) return 0;
   const Table table(results, subject, tier, arguments.methods);
   print_table(table, top1(subject.graph, subject));
   return Checks(table).run() ? 0 : 1;
@@ -495,10 +452,8 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
   ::mallopt(M_MMAP_THRESHOLD, 1 << 30);  // as `lithe` does
   ::mallopt(M_TRIM_THRESHOLD, 1 << 30);
-  try {
-    return run(argc, argv);
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "ptq_table: {}\n", error.what());
-    return 2;
-  }
+  Arguments arguments;
+  CLI::App app{"methods of post-training quantisation side by side", "ptq_table"};
+  add_flags(app, arguments);
+  return bench::run_table(app, arguments, argc, argv, [&] { return run(arguments); });
 }

@@ -26,7 +26,6 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -35,6 +34,7 @@
 #include "bench/run_file.h"
 #include "bench/shapes_data.h"
 #include "bench/statistics.h"
+#include "bench/table_flags.h"
 #include "lithe/base/error.h"
 #include "lithe/metrics/evaluate.h"
 #include "lithe/models/builder.h"
@@ -419,13 +419,6 @@ bool check_orderings(const RunFile& results, const Plan& plan) {
   return good && folds;
 }
 
-std::vector<std::string> split(const std::string& text) {
-  std::vector<std::string> parts;
-  std::stringstream stream(text);
-  for (std::string part; std::getline(stream, part, ',');) parts.push_back(part);
-  return parts;
-}
-
 TrainOptions recipe(std::int64_t batch, std::int64_t crop, const Preprocess& preprocess, int threads) {
   TrainOptions options{.batch = batch, .learning_rate = 0.1, .weight_decay = 5e-4};
   options.decay_all = true;
@@ -443,72 +436,52 @@ std::string recipe_text(std::int64_t batch, std::int64_t crop) {
       batch, crop);
 }
 
-struct Arguments {
-  Tier tier = kSmoke;
-  std::string name = "smoke", results, data_root;
-  std::vector<std::string> methods = kMethods, cifar_methods = kCifarMethods;
-  int threads = 1, shard = 0, shards = 1;
+struct Arguments : bench::TableFlags {
+  std::vector<std::string> patterns, methods = kMethods, cifar_methods = kCifarMethods;
+  int time_seeds = -1;
+  std::int64_t epochs = 0;
 };
 
-Arguments parse(int argc, char** argv) {
-  Arguments a;
-  if (const char* root = std::getenv("LITHE_DATA")) a.data_root = root;
-  std::map<std::string, std::string> given;
-  for (int i = 1; i + 1 < argc; i += 2) given[argv[i]] = argv[i + 1];
-  const auto take = [&](const char* flag, auto&& use) {
-    if (const auto found = given.find(flag); found != given.end()) {
-      use(found->second);
-      given.erase(found);
-    }
-  };
-  take("--tier", [&](const std::string& tier) {
-    if (tier != "smoke" && tier != "small" && tier != "paper")
-      fail("--tier {}: give smoke, small or paper", tier);
-    a.name = tier;
-    a.tier = tier == "small" ? kSmall : tier == "paper" ? kPaper : kSmoke;
-  });
-  take("--results", [&](const std::string& value) { a.results = value; });
-  take("--data-root", [&](const std::string& value) { a.data_root = value; });
-  take("--threads", [&](const std::string& value) { a.threads = std::stoi(value); });
-  take("--patterns", [&](const std::string& value) {
+void add_flags(CLI::App& app, Arguments& a) {
+  bench::add_table_flags(app, a);
+  app.add_option("--time-seeds", a.time_seeds, "seeds of the runs at equal time, instead of the tier's")
+      ->check(CLI::Range(0, 1000));
+  app.add_option("--epochs", a.epochs, "instead of the tier's")->check(CLI::PositiveNumber);
+  app.add_option("--patterns", a.patterns, "for example 2:4,1:16, instead of the tier's")->delimiter(',');
+  std::vector<std::string> known = kMethods;
+  known.emplace_back("dense");
+  app.add_option_function<std::vector<std::string>>(
+         "--methods", [&a](const std::vector<std::string>& chosen) { a.methods = a.cifar_methods = chosen; })
+      ->delimiter(',')
+      ->check(CLI::IsMember(known));
+}
+
+Tier tier_of(const Arguments& a) {
+  Tier tier = a.choose(kSmoke, kSmall, kPaper);
+  if (!a.patterns.empty()) {
     std::vector<PatternPlan> chosen;
-    for (const std::string& pattern : split(value)) {
-      const auto known = std::find_if(a.tier.patterns.begin(), a.tier.patterns.end(),
+    for (const std::string& pattern : a.patterns) {
+      const auto known = std::find_if(tier.patterns.begin(), tier.patterns.end(),
                                       [&](const PatternPlan& one) { return one.pattern == pattern; });
-      chosen.push_back(
-          known != a.tier.patterns.end() ? *known : PatternPlan{format_sparsity(parse_sparsity(pattern))});
+      chosen.push_back(known != tier.patterns.end() ? *known
+                                                    : PatternPlan{format_sparsity(parse_sparsity(pattern))});
     }
-    a.tier.patterns = std::move(chosen);
-  });
-  take("--seeds", [&](const std::string& value) {
-    a.tier.cifar_seeds = std::stoi(value);
-    for (PatternPlan& one : a.tier.patterns) one.seeds = one.control_seeds = a.tier.cifar_seeds;
-  });
-  take("--time-seeds", [&](const std::string& value) {
-    for (PatternPlan& one : a.tier.patterns) one.time_seeds = std::stoi(value);
-  });
-  take("--epochs",
-       [&](const std::string& value) { a.tier.epochs = a.tier.cifar_epochs = std::stoll(value); });
-  take("--methods", [&](const std::string& value) { a.methods = a.cifar_methods = split(value); });
-  take("--shard", [&](const std::string& value) {
-    if (std::sscanf(value.c_str(), "%d/%d", &a.shard, &a.shards) != 2 || a.shards < 1 || a.shard < 0 ||
-        a.shard >= a.shards)
-      fail("--shard {}: write I/N with I from 0 to N-1", value);
-  });
-  if (!given.empty() || argc % 2 == 0)
-    fail("unknown or incomplete flag {}", given.empty() ? argv[argc - 1] : given.begin()->first);
-  if (a.results.empty()) a.results = "sparsity_" + a.name + ".jsonl";
-  for (const std::string& method : a.methods)
-    if (method != "dense" && std::find(kMethods.begin(), kMethods.end(), method) == kMethods.end())
-      fail("--methods: no method '{}'", method);
-  return a;
+    tier.patterns = std::move(chosen);
+  }
+  if (a.seeds > 0) tier.cifar_seeds = a.seeds;
+  for (PatternPlan& one : tier.patterns) {
+    if (a.seeds > 0) one.seeds = one.control_seeds = a.seeds;
+    if (a.time_seeds >= 0) one.time_seeds = a.time_seeds;
+  }
+  if (a.epochs > 0) tier.epochs = tier.cifar_epochs = a.epochs;
+  return tier;
 }
 
 /// The units of work that processes share: what needs one another's dense networks or times stays together.
-void work(RunFile& results, const std::vector<Plan>& plans, int shard, int shards) {
+void work(RunFile& results, const std::vector<Plan>& plans, const bench::TableFlags& flags) {
   DenseCache dense;
   int unit = 0;
-  const auto mine = [&] { return unit++ % shards == shard; };
+  const auto mine = [&] { return flags.mine(unit++); };
   for (const Plan& plan : plans)
     for (int seed = 0; seed < plan.seeds(); ++seed) {
       if (!plan.shares()) {  // nothing is shared
@@ -525,9 +498,8 @@ void work(RunFile& results, const std::vector<Plan>& plans, int shard, int shard
     }
 }
 
-int run(int argc, char** argv) {
-  const Arguments arguments = parse(argc, argv);
-  const Tier& tier = arguments.tier;
+int run(const Arguments& arguments) {
+  const Tier tier = tier_of(arguments);
   at::set_num_threads(arguments.threads);
   std::vector<Plan> plans;
   plans.push_back({.subject = {.name = "shapes, ResNet-8",
@@ -567,12 +539,8 @@ int run(int argc, char** argv) {
   }
 
   RunFile results(arguments.results, {"seconds", "spent"});
-  work(results, plans, arguments.shard, arguments.shards);
-  if (arguments.shards > 1) {
-    fmt::print("shard {} of {} is done; run without --shard for the table\n", arguments.shard,
-               arguments.shards);
-    return 0;
-  }
+  work(results, plans, arguments);
+  if (arguments.partial()) return 0;
   for (const Plan& plan : plans) print_table(results, plan);
   return check_orderings(results, plans[0]) ? 0 : 1;
 }
@@ -580,10 +548,8 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  try {
-    return run(argc, argv);
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "sparsity_table: {}\n", error.what());
-    return 2;
-  }
+  Arguments arguments;
+  CLI::App app{"N:M methods side by side under one recipe", "sparsity_table"};
+  add_flags(app, arguments);
+  return bench::run_table(app, arguments, argc, argv, [&] { return run(arguments); });
 }

@@ -1,7 +1,7 @@
 // Ways to thin out tokens side by side at equal multiply-accumulates, with frozen weights, on small
 // transformers that are trained here.
 //   tokens_table [--tier smoke|small|paper] [--data-root DIR] [--results FILE] [--seeds N] [--threads N]
-//                [--budgets 0.6,0.45]
+//                [--budgets 0.6,0.45] [--shard I/N]
 // Every finished run is one JSON line appended to FILE (default tokens_<tier>.jsonl); a run that is there is
 // not done again. The networks are kept beside it. Tables and gates come from the file.
 //
@@ -19,13 +19,13 @@
 #include <ctime>
 #include <filesystem>
 #include <optional>
-#include <sstream>
 #include <string>
 #include <vector>
 
 #include "bench/gratings.h"
 #include "bench/run_file.h"
 #include "bench/statistics.h"
+#include "bench/table_flags.h"
 #include "lithe/graph/onnx.h"
 #include "lithe/models/models.h"
 #include "lithe/tokens/tokens.h"
@@ -151,8 +151,9 @@ std::vector<Method> methods_of(const Tier& tier) {
   return methods;
 }
 
-void run_all(const Bench& bench, RunFile& runs) {
+void run_all(const Bench& bench, RunFile& runs, const bench::TableFlags& flags) {
   for (int s = 0; s < bench.tier.seeds; ++s) {
+    if (!flags.mine(s)) continue;
     const int seed = kFirstSeed + s;
     std::optional<Graph> graph;
     const auto network = [&]() -> const Graph& {
@@ -303,40 +304,19 @@ void print_gates(const Bench& bench, const RunFile& runs) {
        100 * worst);
 }
 
-int run(int argc, char** argv) {
-  std::string tier = "smoke", budgets;
-  Bench bench;
-  int seeds = 0;
-  const char* root = std::getenv("LITHE_DATA");
-  if (root) bench.root = root;
-  for (int i = 1; i + 1 < argc; i += 2) {
-    const std::string flag = argv[i], value = argv[i + 1];
-    if (flag == "--tier")
-      tier = value;
-    else if (flag == "--data-root")
-      bench.root = value;
-    else if (flag == "--results")
-      bench.results = value;
-    else if (flag == "--seeds")
-      seeds = std::stoi(value);
-    else if (flag == "--threads")
-      bench.threads = std::stoi(value);
-    else if (flag == "--budgets")
-      budgets = value;
-    else
-      fail("unknown flag {}", flag);
-  }
-  if (argc % 2 == 0) fail("incomplete flag {}", argv[argc - 1]);
-  bench.tier = tier_of(tier);
-  if (seeds > 0) bench.tier.seeds = seeds;
-  if (!budgets.empty()) {
-    bench.tier.budgets.clear();
-    std::stringstream parts(budgets);
-    for (std::string part; std::getline(parts, part, ',');) bench.tier.budgets.push_back(std::stod(part));
-  }
-  if (bench.results.empty()) bench.results = fmt::format("tokens_{}.jsonl", tier);
+struct Arguments : bench::TableFlags {
+  std::vector<double> budgets;
+};
+
+int run(const Arguments& arguments) {
+  Bench bench{.tier = tier_of(arguments.tier),
+              .threads = arguments.threads,
+              .results = arguments.results,
+              .root = arguments.data_root};
+  if (arguments.seeds > 0) bench.tier.seeds = arguments.seeds;
+  if (!arguments.budgets.empty()) bench.tier.budgets = arguments.budgets;
   at::set_num_threads(bench.threads);
-  if (tier == "paper") {
+  if (arguments.tier == "paper") {
     if (bench.root.empty()) {
       fmt::print(
           "tokens_table: the tier paper needs CIFAR-10; give its folder by --data-root or LITHE_DATA\n");
@@ -350,7 +330,8 @@ int run(int argc, char** argv) {
     bench.test = bench::gratings(bench.tier.test, 2);
   }
   RunFile runs(bench.results, {"seed", "method", "budget", "macs", "top1"});
-  run_all(bench, runs);
+  run_all(bench, runs, arguments);
+  if (arguments.partial()) return 0;
   print_tables(bench, runs);
   print_gates(bench, runs);
   return 0;
@@ -359,10 +340,11 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  try {
-    return run(argc, argv);
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "tokens_table: {}\n", error.what());
-    return 2;
-  }
+  Arguments arguments;
+  CLI::App app{"ways to thin out tokens side by side at equal multiply-accumulates", "tokens_table"};
+  bench::add_table_flags(app, arguments);
+  app.add_option("--budgets", arguments.budgets, "shares of multiply-accumulates, instead of the tier's")
+      ->delimiter(',')
+      ->check(CLI::Range(0.0, 1.0));
+  return bench::run_table(app, arguments, argc, argv, [&] { return run(arguments); });
 }

@@ -19,7 +19,7 @@ set(LITHE_NCCL OFF) # several GPUs; its code is part of LibTorch for CUDA
 if(TARGET torch_cuda AND LITHE_NCCL_INCLUDE)
   set(LITHE_NCCL ON)
 endif()
-if(LITHE_BUILD_CLI)
+if(LITHE_BUILD_CLI OR LITHE_BUILD_BENCH)
   find_package(CLI11 REQUIRED)
 endif()
 if(LITHE_BUILD_TESTS)
