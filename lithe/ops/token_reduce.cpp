@@ -146,6 +146,14 @@ std::pair<at::Tensor, at::Tensor> nearest_tokens(const at::Tensor& sources, cons
   return {index + specials, cosine};
 }
 
+at::Tensor group_means(const at::Tensor& targets, const at::Tensor& sources, const at::Tensor& index,
+                       const at::Tensor& target_weights, const at::Tensor& source_weights) {
+  const at::Tensor sum =
+      (targets * target_weights.unsqueeze(-1))
+          .scatter_add(1, index.unsqueeze(-1).expand_as(sources), sources * source_weights.unsqueeze(-1));
+  return sum / target_weights.scatter_add(1, index, source_weights).unsqueeze(-1);
+}
+
 ReducedTokens reduce_tokens_composed(const at::Tensor& x, const at::Tensor& attention, const at::Tensor& size,
                                      const TokenReduction& r, std::int64_t rows) {
   const at::Tensor order = sorted_tokens(mean_importance(attention.detach(), rows), r.specials, r.prune);
@@ -155,16 +163,13 @@ ReducedTokens reduce_tokens_composed(const at::Tensor& x, const at::Tensor& atte
   const at::Tensor kept = tokens.slice(1, 0, r.merge), sources = tokens.slice(1, r.merge);
   const auto [target, cosine] = nearest_tokens(sources.detach(), kept.detach(), r.specials);
   const at::Tensor own = sizes.slice(1, 0, r.merge), given = sizes.slice(1, r.merge);
-  const at::Tensor own_weight = r.weighted ? own : at::ones_like(own);
-  const at::Tensor given_weight = r.weighted ? given : at::ones_like(given);
-  const at::Tensor rows_of_target = target.unsqueeze(-1).expand_as(sources);
-  const at::Tensor sum =
-      (kept * own_weight.unsqueeze(-1)).scatter_add(1, rows_of_target, sources * given_weight.unsqueeze(-1));
-  const at::Tensor total = own_weight.scatter_add(1, target, given_weight);
+  const at::Tensor mean = r.weighted
+                              ? group_means(kept, sources, target, own, given)
+                              : group_means(kept, sources, target, at::ones_like(own), at::ones_like(given));
   const at::Tensor shrunk = (r.scaled ? given * cosine.to(given.scalar_type()) : given).clamp_min(r.least);
   const at::Tensor new_size =
       own.clamp_min(r.least).scatter_add(1, target, shrunk).clamp_min(kSmallestTokenSize);
-  return {sum / total.unsqueeze(-1), new_size, assignment_of(order, target, x.size(1), r.merge)};
+  return {mean, new_size, assignment_of(order, target, x.size(1), r.merge)};
 }
 
 ReducedTokens reduce_tokens(const at::Tensor& x, const at::Tensor& attention, const at::Tensor& size,

@@ -44,6 +44,11 @@ at::Tensor mean_importance(const at::Tensor& attention, std::int64_t rows);
 /// Rows `index` [b, k] of x [b, n, c] or [b, n].
 at::Tensor gather_tokens(const at::Tensor& x, const at::Tensor& index);
 
+/// Means [b, k, c] of `targets` and of the `sources` [b, u, c] that go to each by `index` [b, u], by their
+/// weights [b, k] and [b, u].
+at::Tensor group_means(const at::Tensor& targets, const at::Tensor& sources, const at::Tensor& index,
+                       const at::Tensor& target_weights, const at::Tensor& source_weights);
+
 /// For each of `sources` [b, u, c] the nearest of `targets` [b, k, c] by cosine, the first `specials` left
 /// out: its index [b, u] and the cosine.
 std::pair<at::Tensor, at::Tensor> nearest_tokens(const at::Tensor& sources, const at::Tensor& targets,

@@ -142,11 +142,8 @@ SoftTokens reduce_tokens_soft(const at::Tensor& x, const at::Tensor& attention, 
   const auto [target, cosine] = nearest_tokens(sources.detach(), targets.detach(), reduction.specials);
   at::Tensor sizes = out.size.slice(1, 0, middle);
   const at::Tensor weights = reduction.weighted ? sizes : at::ones_like(sizes);
-  const at::Tensor own = weights.slice(1, 0, merged), given = weights.slice(1, merged);
-  const at::Tensor sum =
-      (targets * own.unsqueeze(-1))
-          .scatter_add(1, target.unsqueeze(-1).expand_as(sources), sources * given.unsqueeze(-1));
-  const at::Tensor mean = sum / own.scatter_add(1, target, given).unsqueeze(-1);
+  const at::Tensor mean =
+      group_means(targets, sources, target, weights.slice(1, 0, merged), weights.slice(1, merged));
   out.x = at::cat({mean, out.x.slice(1, merged)}, 1);
   const at::Tensor shrunk = sizes.slice(1, merged);
   sizes = at::cat({sizes.slice(1, 0, merged), reduction.scaled ? shrunk * cosine : shrunk}, 1).clamp_min(1);

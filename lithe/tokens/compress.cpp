@@ -8,6 +8,7 @@
 #include "lithe/base/error.h"
 #include "lithe/graph/shape_inference.h"
 #include "lithe/graph/token_function.h"
+#include "lithe/tokens/node_writer.h"
 
 namespace lithe {
 namespace {
@@ -15,10 +16,10 @@ namespace {
 using Sizes = std::vector<std::int64_t>;
 using Attributes = std::map<std::string, Attribute, std::less<>>;
 
-class Rewriter {
+class Rewriter : NodeWriter {
  public:
   Rewriter(const Graph& prepared, const TokenModel& model, const CompressOptions& options)
-      : model_(model), options_(options), graph_(prepared) {}
+      : NodeWriter(graph_), model_(model), options_(options), graph_(prepared) {}
 
   Compressed run(const std::vector<TokenStep>& steps) {
     Compressed result;
@@ -52,24 +53,6 @@ class Rewriter {
   }
 
  private:
-  std::string op(const std::string& name, const char* type, std::vector<std::string> inputs,
-                 Attributes attributes = {}, std::size_t outputs = 1, const char* domain = "") {
-    const std::string output = graph_.unique_name(name);
-    Node node{.name = output,
-              .op_type = type,
-              .domain = domain,
-              .inputs = std::move(inputs),
-              .outputs = {output},
-              .attributes = std::move(attributes)};
-    if (outputs > 1) node.outputs.push_back(graph_.unique_name(output + ".sizes"));
-    if (outputs > 2) node.outputs.push_back(graph_.unique_name(output + ".assignment"));
-    graph_.nodes.push_back(std::move(node));
-    return output;
-  }
-  std::string ints(const std::string& name, Sizes values) {
-    const auto count = static_cast<std::int64_t>(values.size());
-    return graph_.add_constant(name, TensorData::from<std::int64_t>({count}, std::move(values)));
-  }
   std::string unsqueeze(const std::string& name, const std::string& x, Sizes axes) {
     if (graph_.opset() < 13) return op(name, "Unsqueeze", {x}, {{"axes", std::move(axes)}});
     return op(name, "Unsqueeze", {x, ints(name + ".axes", std::move(axes))});
@@ -95,12 +78,6 @@ class Rewriter {
     for (const TokenStep& step : steps)
       if (step.kind == TokenStep::Kind::Tome || step.kind == TokenStep::Kind::Evit)
         fail("images keep counts of their own with the operators of DiffRate alone");
-    for (const AttentionBlock& block : model_.blocks)
-      if (block.flat)
-        fail(
-            "the heads of the attention '{}' share an axis with the batch, so that images cannot keep counts "
-            "of their own; export the model with an axis for them",
-            block.name);
   }
 
   void require_class_rows() const {
@@ -143,6 +120,18 @@ class Rewriter {
       if (node.is("Softmax") && node.input(0) == block.logits) node.inputs[0] = weighed;
   }
 
+  /// attention [b, heads, n, n] where batch and heads share an axis.
+  std::string attention(const AttentionBlock& block, std::int64_t tokens) {
+    const std::string& value = block.probabilities;
+    if (!block.flat || options_.own_mass == 0) return unflat(value, block.flat, {tokens, tokens});
+    const std::string shape = op(value + ".shape", "Shape", {value});
+    return op(value + ".heads", "Reshape",
+              {value,
+               op(value + ".heads_shape", "Concat",
+                  {ints(value + ".some_heads", {-1, model_.heads}), slice(value + ".tokens", shape, 1, 3, 0)},
+                  {{"axis", std::int64_t{0}}})});
+  }
+
   /// [b, heads, ...] of a value whose batch and heads share an axis.
   std::string unflat(const std::string& value, bool flat, Sizes tail) {
     if (!flat) return value;
@@ -159,13 +148,12 @@ class Rewriter {
     const std::string given = sizes.empty() ? ones(tokens) : sizes;
     const std::string name = block.residual + ".reduced";
     std::string x;
-    const Sizes square{tokens, tokens};
     Attributes common{{"specials", model_.specials}, {"rows", model_.rows == 0 ? tokens : model_.rows}};
-    const std::size_t outputs = options_.trace ? 3 : 2;
+    std::vector<const char*> outputs{".sizes"};
+    if (options_.trace) outputs.push_back(".assignment");
     if (step.kind == TokenStep::Kind::Evit) {
       common["kept"] = step.kept;
-      x = op(name, kEvitReduce, {block.residual, unflat(block.probabilities, block.flat, square)}, common, 1,
-             "lithe");
+      x = op(name, kEvitReduce, {block.residual, attention(block, tokens)}, common, "lithe");
       sizes.clear();
     } else if (step.kind == TokenStep::Kind::Tome) {
       const std::int64_t channels = model_.width / model_.heads;
@@ -173,12 +161,11 @@ class Rewriter {
              {{"removed", step.removed},
               {"specials", model_.specials},
               {"order", tome_order(tokens, step.removed)}},
-             2, "lithe");
+             "lithe", {".sizes"});
       sizes = graph_.nodes.back().output(1);
     } else if (step.merge == step.prune && options_.own_mass == 0) {
       common["kept"] = step.prune;
-      x = op(name, kTokenPrune, {block.residual, unflat(block.probabilities, block.flat, square), given},
-             common, outputs, "lithe");
+      x = op(name, kTokenPrune, {block.residual, attention(block, tokens), given}, common, "lithe", outputs);
       if (!sizes.empty()) sizes = graph_.nodes.back().output(1);
     } else {
       common["prune"] = step.prune;
@@ -189,8 +176,7 @@ class Rewriter {
           options_.sizes == TokenSizes::Consistent ? 1.0f : std::numeric_limits<float>::lowest();
       if (options_.own_mass > 0) common["mass"] = static_cast<float>(options_.own_mass);
       x = op(name, options_.own_mass > 0 ? kTokenReduceOwn : kTokenReduce,
-             {block.residual, unflat(block.probabilities, block.flat, square), given}, common, outputs,
-             "lithe");
+             {block.residual, attention(block, tokens), given}, common, "lithe", outputs);
       sizes = graph_.nodes.back().output(1);
     }
     if (graph_.nodes.back().outputs.size() > 2) result.assignments[l] = graph_.nodes.back().output(2);

@@ -62,8 +62,8 @@ Compressed compress_tokens(const Graph& prepared, const TokenModel& model,
                            const std::vector<TokenStep>& steps, const CompressOptions& options = {});
 
 /// Makes the Reshapes of `graph` that depend on the tokens of `model` take over sizes; `tokens` gives their
-/// number by segment (behind block l), as `TokenSegments` numbers them. Where it is not `fixed`, no Reshape
-/// may need it: throws Error(Input) naming one that does.
+/// number by segment (behind block l), as `TokenSegments` numbers them. Where it is not
+/// `fixed`, it stands in none of them: throws Error(Input) naming a Reshape that cannot do without.
 void free_token_count(Graph& graph, const TokenModel& model, const std::vector<std::int64_t>& tokens,
                       bool class_rows, bool fixed = true);
 

@@ -5,6 +5,7 @@
 #include "lithe/base/error.h"
 #include "lithe/graph/shape_inference.h"
 #include "lithe/tokens/compress.h"
+#include "lithe/tokens/node_writer.h"
 #include "lithe/tokens/segments.h"
 
 namespace lithe {
@@ -38,6 +39,22 @@ std::optional<Sizes> sizes_of(const Graph& graph, const std::string& value) {
   return sizes;
 }
 
+/// `shape` with the size at `axis` `factor` times the batch of the graph's input.
+std::string sizes_by_batch(Graph& graph, const std::string& name, const Sizes& shape, std::size_t axis,
+                           std::int64_t factor) {
+  NodeWriter write(graph);
+  const std::string batch =
+      write.op(name + ".batch", "Gather",
+               {write.op(name + ".input_shape", "Shape", {graph.required_inputs().at(0)->name}),
+                write.ints(name + ".first", {0})});
+  const auto place = shape.begin() + static_cast<std::ptrdiff_t>(axis);
+  std::vector<std::string> parts;
+  if (axis > 0) parts.push_back(write.ints(name + ".front", {shape.begin(), place}));
+  parts.push_back(write.op(name + ".times", "Mul", {batch, write.ints(name + ".factor", {factor})}));
+  if (axis + 1 < shape.size()) parts.push_back(write.ints(name + ".back", {place + 1, shape.end()}));
+  return write.op(name + ".sizes", "Concat", std::move(parts), {{"axis", std::int64_t{0}}});
+}
+
 }  // namespace
 
 void free_token_count(Graph& graph, const TokenModel& model, const std::vector<std::int64_t>& tokens,
@@ -46,9 +63,9 @@ void free_token_count(Graph& graph, const TokenModel& model, const std::vector<s
   std::vector<std::string> sums;
   for (const AttentionBlock& block : model.blocks) sums.push_back(block.residual);
   const std::vector<int> segments = token_segments(graph, model, sums, class_rows);
-  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
-    Node& node = graph.nodes[i];
-    if (segments[i] < 0 || !node.is("Reshape")) continue;
+  for (std::size_t i = 0; i < segments.size(); ++i) {
+    if (segments[i] < 0 || !graph.nodes[i].is("Reshape")) continue;
+    const Node node = graph.nodes[i];
     const auto from = sizes_of(two, node.input(0)), to = sizes_of(two, node.output(0)),
                other = sizes_of(three, node.input(0)), more = sizes_of(three, node.output(0));
     if (!from || !to || !other || !more)
@@ -70,6 +87,7 @@ void free_token_count(Graph& graph, const TokenModel& model, const std::vector<s
                                                         [d](const TokenAxis& one) { return one.axis == d; });
     };
     bool open = false;
+    std::optional<std::size_t> follows;  // the axis of the batch, where that of the tokens is -1 instead
     for (std::size_t d = copied; d < to->size(); ++d)
       if ((*to)[d] != (*more)[d]) {
         if (open)
@@ -82,16 +100,23 @@ void free_token_count(Graph& graph, const TokenModel& model, const std::vector<s
       }
     for (std::size_t d = copied; d < to->size(); ++d) {
       if (shape[d] == -1 || !holds_tokens(d)) continue;
-      if (open && !fixed)
-        fail("{}: needs the number of tokens, so that images cannot keep counts of their own",
-             describe(node));
+      if (open && !fixed) {
+        const auto batch =
+            static_cast<std::size_t>(std::find(shape.begin(), shape.end(), -1) - shape.begin());
+        if (follows || holds_tokens(batch) || 3 * (*to)[batch] != 2 * (*more)[batch])
+          fail("{}: needs the number of tokens, so that images cannot keep counts of their own",
+               describe(node));
+        follows = batch;
+        shape[d] = -1;
+        continue;
+      }
       shape[d] = open ? (*to)[d] / held * count : -1;
       open = true;
     }
-    const auto rank = static_cast<std::int64_t>(shape.size());
-    node.inputs[1] = graph.add_constant(node.output(0) + ".sizes",
-                                        TensorData::from<std::int64_t>({rank}, std::move(shape)));
-    node.attributes.erase("allowzero");
+    graph.nodes[i].attributes.erase("allowzero");
+    std::string sizes = follows ? sizes_by_batch(graph, node.output(0), shape, *follows, (*to)[*follows] / 2)
+                                : NodeWriter(graph).ints(node.output(0) + ".sizes", std::move(shape));
+    graph.nodes[i].inputs[1] = std::move(sizes);
   }
 }
 

@@ -7,12 +7,12 @@
 #include "lithe/graph/shape_inference.h"
 #include "lithe/ops/registry.h"
 #include "lithe/ops/token_soft.h"
+#include "lithe/tokens/node_writer.h"
 
 namespace lithe {
 namespace {
 
 using Sizes = std::vector<std::int64_t>;
-using Attributes = std::map<std::string, Attribute, std::less<>>;
 
 constexpr float kCertain = 60;  // a logit beside zeros: e^-60 of the rest
 
@@ -54,23 +54,8 @@ class Inserter {
 
  private:
   Graph& graph() { return search_.graph; }
-  std::string op(const std::string& name, const char* type, std::vector<std::string> inputs,
-                 Attributes attributes = {}, const char* domain = "") {
-    std::string output = graph().unique_name(name);
-    graph().nodes.push_back({.name = output,
-                             .op_type = type,
-                             .domain = domain,
-                             .inputs = std::move(inputs),
-                             .outputs = {output},
-                             .attributes = std::move(attributes)});
-    return output;
-  }
-  std::string ints(const std::string& name, Sizes values) {
-    const auto count = static_cast<std::int64_t>(values.size());
-    return graph().add_constant(name, TensorData::from<std::int64_t>({count}, std::move(values)));
-  }
   std::string reshaped(const std::string& name, const std::string& x, Sizes shape) {
-    return op(name, "Reshape", {x, ints(name + ".shape", std::move(shape))});
+    return write_.op(name, "Reshape", {x, write_.ints(name + ".shape", std::move(shape))});
   }
 
   /// Softmax over the tokens that the mask leaves, of scores to which the logarithms of sizes are added.
@@ -79,9 +64,9 @@ class Inserter {
     std::string logits = block.logits;
     if (block.flat) logits = reshaped(block.logits + ".heads", logits, {-1, model_.heads, n, n});
     if (sized) {
-      const std::string log = op(block.logits + ".log_size", "Log", {sizes_});
-      logits = op(block.logits + ".weighed", "Add",
-                  {logits, reshaped(block.logits + ".bias", log, {-1, 1, 1, n})});
+      const std::string log = write_.op(block.logits + ".log_size", "Log", {sizes_});
+      logits = write_.op(block.logits + ".weighed", "Add",
+                         {logits, reshaped(block.logits + ".bias", log, {-1, 1, 1, n})});
     }
     const std::string name =
         block.flat ? graph().unique_name(block.probabilities + ".heads") : block.probabilities;
@@ -95,7 +80,7 @@ class Inserter {
     if (block.flat)
       graph().nodes.push_back({.name = block.probabilities,
                                .op_type = "Reshape",
-                               .inputs = {name, ints(block.probabilities + ".flat", {-1, n, n})},
+                               .inputs = {name, write_.ints(block.probabilities + ".flat", {-1, n, n})},
                                .outputs = {block.probabilities}});
   }
 
@@ -113,27 +98,24 @@ class Inserter {
     LearntBlock learnt{.block = l};
     learnt.prune_theta = theta(fmt::format("token_rates.{}.prune", l), options_.kind != TokenKind::Merge);
     learnt.merge_theta = theta(fmt::format("token_rates.{}.merge", l), options_.kind != TokenKind::Prune);
-    const std::string name = graph().unique_name(block.residual + ".reduced");
     const bool weighted = options_.sizes == TokenSizes::Weighted;
-    Node node{.name = name,
-              .op_type = "TokenReduceSoft",
-              .domain = "lithe",
-              .inputs = {block.residual, attention_, sizes_, mask_, learnt.prune_theta, learnt.merge_theta},
-              .outputs = {name},
-              .attributes = {{"specials", model_.specials},
-                             {"rows", model_.rows == 0 ? model_.tokens : model_.rows},
-                             {"granularity", options_.granularity},
-                             {"scaled", weighted ? 0.0f : 1.0f},
-                             {"weighted", weighted ? 1.0f : 0.0f}}};
-    for (const char* suffix : {".sizes", ".mask", ".pruned", ".merged"})
-      node.outputs.push_back(graph().unique_name(name + suffix));
+    const std::string name =
+        write_.op(block.residual + ".reduced", "TokenReduceSoft",
+                  {block.residual, attention_, sizes_, mask_, learnt.prune_theta, learnt.merge_theta},
+                  {{"specials", model_.specials},
+                   {"rows", model_.rows == 0 ? model_.tokens : model_.rows},
+                   {"granularity", options_.granularity},
+                   {"scaled", weighted ? 0.0f : 1.0f},
+                   {"weighted", weighted ? 1.0f : 0.0f}},
+                  "lithe", {".sizes", ".mask", ".pruned", ".merged"});
     for (Node& reader : graph().nodes)
-      std::replace(reader.inputs.begin(), reader.inputs.end(), block.residual, name);
-    sizes_ = node.outputs[1];
-    mask_ = node.outputs[2];
-    learnt.pruned = node.outputs[3];
-    learnt.merged = node.outputs[4];
-    graph().nodes.push_back(std::move(node));
+      if (reader.output(0) != name)
+        std::replace(reader.inputs.begin(), reader.inputs.end(), block.residual, name);
+    const Node& made = graph().nodes.back();
+    sizes_ = made.output(1);
+    mask_ = made.output(2);
+    learnt.pruned = made.output(3);
+    learnt.merged = made.output(4);
     search_.blocks.push_back(std::move(learnt));
   }
 
@@ -172,13 +154,14 @@ class Inserter {
     inputs.push_back(graph().add_constant("token_macs.factors",
                                           TensorData::from<double>({steps, 3}, std::move(coefficients))));
     inputs.push_back(graph().add_constant("token_macs.tokens", TensorData::scalar(n)));
-    search_.macs = op("token_macs", "TokenMacs", std::move(inputs), {}, "lithe");
+    search_.macs = write_.op("token_macs", "TokenMacs", std::move(inputs), {}, "lithe");
     graph().outputs.push_back({.name = search_.macs, .dtype = DType::Float32, .shape = DimVector{}});
   }
 
   const TokenModel& model_;
   const SearchOptions options_;
   SearchGraph search_;
+  NodeWriter write_{search_.graph};
   std::string sizes_, mask_, attention_;
 };
 
