@@ -76,7 +76,7 @@ void refuse_dfsq_flags(const CLI::App& verb, const std::string& method) {
 void refuse_range_flags(const CLI::App& verb) {
   constexpr std::array kFlags{"--first-last",   "--percentile", "--momentum",     "--activation-scheme",
                               "--budget",       "--vit",        "--correct-bias", "--bias-samples",
-                              "--reduce-range", "--scales",     "--scale-rate"};
+                              "--reduce-range", "--scales",     "--scale-rate",   "--attention-bits"};
   for (const char* flag : kFlags)
     if (verb.get_option(flag)->count() > 0)
       fail("{} is not for --method dfsq; leave it out (--bits-for and --exclude choose layers)", flag);

@@ -26,9 +26,12 @@
 #include "lithe/data/patches.h"
 #include "lithe/graph/onnx.h"
 #include "lithe/quantize/quantize.h"
+#include "lithe/quantize/reconstruct/reconstruct_checkpoint.h"
 
 namespace lithe::cli {
 namespace {
+
+namespace fs = std::filesystem;
 
 struct QuantizeFlags {
   Invocation call{"quantize"};
@@ -36,9 +39,9 @@ struct QuantizeFlags {
   ReconstructFlags learning;
   DfsqFlags points;
   const CLI::App* verb = nullptr;
-  std::string calib, data, method = "mse", weight_bits = "8", activation_bits = "8", first_last = "8",
-                           target = "ort", profile, placement, reduce_range = "auto", weight_scheme,
-                           activation_scheme, search = "shrink", sweep, vit, budget,
+  std::string calib, data, method = "mse", weight_bits = "8", activation_bits = "8", attention_bits = "off",
+                           first_last = "8", target = "ort", profile, placement, reduce_range = "auto",
+                           weight_scheme, activation_scheme, search = "shrink", sweep, vit, budget,
                            budget_bits = "2,3,4,5,6,7,8";
   std::vector<std::string> exclude, bits_for, shapes;
   std::int64_t calib_samples = 0, calib_patch = 0, preview = 0, batch = 32, opset = 0, bias_samples = 128;
@@ -48,11 +51,12 @@ struct QuantizeFlags {
 
 constexpr std::int64_t kRangeSamples = 512, kLearningSamples = 1024, kPointSamples = 32, kPatchSamples = 256;
 
-/// Batches that are cut once are sixteen, as published.
+/// Of batches that are cut once there are at least sixteen, as published.
 std::int64_t default_samples(const QuantizeOptions& options) {
   if (options.dfsq) return options.reconstruct ? kPatchSamples : kPointSamples;
   if (!options.reconstruct) return kRangeSamples;
-  return options.reconstruct->draw == Draw::Batches ? 16 * options.reconstruct->batch : kLearningSamples;
+  const bool cut = options.reconstruct->draw == Draw::Batches;
+  return cut ? std::max(kLearningSamples, 16 * options.reconstruct->batch) : kLearningSamples;
 }
 
 int parse_bits(const std::string& text, const char* flag) {
@@ -98,6 +102,7 @@ QuantizeOptions options_of(const QuantizeFlags& flags, int threads, at::Device d
                                                   : QuantizeMethod::Mse;
   options.weight_bits = parse_bits(flags.weight_bits, "--weight-bits");
   options.activation_bits = parse_bits(flags.activation_bits, "--activation-bits");
+  options.attention_bits = parse_bits(flags.attention_bits, "--attention-bits");
   options.first_last = flags.first_last == "8" ? FirstLast::Eight : FirstLast::Same;
   read_budget(flags, options);
   for (const std::string& rule : flags.bits_for) options.bits_for.push_back(parse_bits_rule(rule));
@@ -195,6 +200,11 @@ void quantize_model(QuantizeFlags& flags, const QuantizeOptions& options) {
     require_parent_folder(options.reconstruct->checkpoints, "--checkpoints");
     require_writable_folder(options.reconstruct->checkpoints);
     check_listed_groups(model, options);
+    const fs::path kept = reconstruction_checkpoint(options.reconstruct->checkpoints);
+    if (!options.reconstruct->resume && fs::exists(kept))
+      call.warn(fmt::format(
+          "'{}' of an earlier run is replaced once a unit is finished; --resume would go on from it",
+          kept.string()));
   }
   const Preprocess preprocess = preprocess_for(call.options.model, model, flags.preprocess);
   const std::int64_t limit = call.options.limit > 0 ? call.options.limit : -1;
@@ -394,9 +404,10 @@ void add_quantize(CLI::App& app) {
       "opset of the result (default: the model's, at least 13); from 21 on 4 bits are stored as int4");
 
   const auto range = grouped("Ranges");
-  range("--calib-samples", flags->calib_samples,
-        "how many samples of --calib, chosen by --seed (default: 512; methods that learn: 1024; dfsq: 32, "
-        "with --reconstruct 256)")
+  range(
+      "--calib-samples", flags->calib_samples,
+      "how many samples of --calib, chosen by --seed (default: 512; methods that learn: 1024, or with --draw "
+      "batches 16 x --learn-batch if that is more; dfsq: 32, with --reconstruct 256)")
       ->check(at_least(1));
   range("--batch", flags->batch, "samples in one run")->check(in_range(1, 1 << 16))->capture_default_str();
   range("--search", flags->search,
@@ -409,6 +420,11 @@ void add_quantize(CLI::App& app) {
   range("--momentum", flags->momentum,
         "average min-max ranges over batches instead of uniting them, for example 0.9")
       ->check(in_range(0.0, 0.999999));
+  range("--attention-bits", flags->attention_bits,
+        "transformers: bits of both operands of products of two activations, 2 to 8 (8 is sensible), or off: "
+        "as "
+        "the placement has it, which mostly leaves them in float")
+      ->capture_default_str();
   range("--vit", flags->vit,
         "layer norms of transformers: reparameterise (one range for all channels; default below 8 bits) or "
         "plain")

@@ -4,6 +4,7 @@
 
 #include "cli/validators.h"
 #include "lithe/base/error.h"
+#include "lithe/quantize/reconstruct/learning_plan.h"
 
 namespace lithe::cli {
 namespace {
@@ -18,13 +19,18 @@ void refuse_idle_flags(const ReconstructFlags& flags, const ReconstructOptions& 
   const auto needs = [](bool given, bool met, const char* flag, const char* what) {
     if (given && !met) fail("{} has no effect here: it needs {}", flag, what);
   };
-  const bool ranked = selector == Grouping::TopK || selector == Grouping::Drop;
-  needs(flags.merges >= 0, ranked || selector == Grouping::Stage, "--merges",
-        "--grouping topk, drop or stage");
+  const bool ranked = selector == Grouping::TopK || selector == Grouping::Drop,
+             chosen = ranked || selector == Grouping::Stage;
+  needs(flags.merges >= 0, chosen, "--merges", "--grouping topk, drop or stage");
+  needs(flags.max_group.has_value(), chosen, "--max-group", "--grouping topk, drop or stage");
   needs(flags.penalty >= 0, selector == Grouping::TopK, "--merge-penalty", "--grouping topk");
   needs(flags.extend_backwards, selector == Grouping::Drop, "--extend-groups", "--grouping drop");
-  needs(!flags.capacity.empty(), selector != Grouping::None && selector != Grouping::Preset, "--capacity",
-        "--grouping topk, drop or stage");
+  needs(!flags.capacity.empty(), chosen, "--capacity", "--grouping topk, drop or stage");
+  needs(flags.capacity == "loss", ranked, "--capacity loss", "--grouping topk or drop");
+  needs(flags.stride_factor.has_value(), chosen && !groups_by_losses(options), "--modcap-stride-factor",
+        "--grouping topk or drop with --capacity modcap, or --grouping stage");
+  needs(flags.scale_rate > 0, options.scales != ScaleLearning::Off, "--scale-rate",
+        "--scales joint or separate");
   needs(flags.survey_steps >= 0, ranked && options.capacity == CapacityMetric::Loss, "--survey-steps",
         "--grouping topk or drop by measured losses");
 }
@@ -49,7 +55,8 @@ void ReconstructFlags::add_to(CLI::App& verb) {
   number("--steps", steps, "steps for each unit; learning rates follow")->check(in_range(1, kMostSteps));
   number("--checkpoints", checkpoints,
          "folder that keeps finished units for --resume (default: beside the output, removed at the end)");
-  number("--polish", polish_steps, "then learn the whole network at once for so many steps (default: 0)")
+  number("--polish", polish_steps,
+         "then learn the whole network at once for so many steps, some hundreds or more (default: 0)")
       ->check(in_range(0, kMostSteps));
   flag("--learn-weight-scales", learn_weight_scales, "also learn the scales of the weights");
   flag("--round-8bit", round_eight_bits, "also learn the rounding of 8-bit weights");
@@ -81,14 +88,13 @@ void ReconstructFlags::add_to(CLI::App& verb) {
          "what units are compared by: loss (measured first; default) or modcap (weights, bits, strides)",
          {"loss", "modcap"});
   number("--merges", merges, "pairs of units to merge at most (topk, drop, stage)")->check(at_least(0));
-  number("--max-group", max_group, "units in a group at most")
-      ->check(in_range(1, 1000))
-      ->capture_default_str();
+  number("--max-group", max_group, "units in a group at most (topk, drop, stage; default: 3)")
+      ->check(in_range(1, 1000));
   number("--merge-penalty", penalty, "of topk: lambda on the number of merges")->check(at_least(0));
   flag("--extend-groups", extend_backwards, "of drop: also take in the unit in front of each group");
-  number("--modcap-stride-factor", stride_factor, "how much larger a layer of stride 2 counts")
-      ->check(positive_up_to(100))
-      ->capture_default_str();
+  number("--modcap-stride-factor", stride_factor,
+         "how much larger a layer of stride 2 counts in modcap (default: 1.6)")
+      ->check(positive_up_to(100));
   number("--survey-steps", survey_steps,
          "steps a unit of the run that measures losses (0: as many as --steps; default: a fifth, paper: all)")
       ->check(in_range(0, kMostSteps));
@@ -123,6 +129,8 @@ ReconstructOptions reconstruct_options_of(const ReconstructFlags& flags, Reconst
     options.draw = flags.draw == "any" ? Draw::Any : flags.draw == "batches" ? Draw::Batches : Draw::Distinct;
   if (flags.rounding_rate > 0) options.rounding_rate = flags.rounding_rate;
   if (flags.scale_rate > 0) options.scale_rate = options.scale_pass_rate = flags.scale_rate;
+  options.fixed_rounding_rate = flags.rounding_rate > 0;
+  options.fixed_scale_rate = flags.scale_rate > 0;
   if (flags.rounding_weight > 0) options.rounding_weight = flags.rounding_weight;
   if (flags.keep >= 0) options.keep = flags.keep;
   if (!flags.scales.empty())
@@ -143,7 +151,7 @@ ReconstructOptions reconstruct_options_of(const ReconstructFlags& flags, Reconst
   options.round_eight_bits = options.round_eight_bits || flags.round_eight_bits;
   options.half_caches = flags.half_caches;
   options.keep_better = options.keep_better && !flags.faithful;
-  options.stride_factor = flags.stride_factor;
+  if (flags.stride_factor) options.stride_factor = *flags.stride_factor;
   if (!flags.capacity.empty()) {
     options.capacity = flags.capacity == "modcap" ? CapacityMetric::ModCap : CapacityMetric::Loss;
     // Without measured losses, where a stage begins says more than capacities do.
@@ -160,7 +168,7 @@ ReconstructOptions reconstruct_options_of(const ReconstructFlags& flags, Reconst
     }
   }
   options.grouping.merges = flags.merges;
-  options.grouping.max_group = flags.max_group;
+  if (flags.max_group) options.grouping.max_group = *flags.max_group;
   options.grouping.extend_backwards = flags.extend_backwards;
   if (flags.penalty >= 0) options.grouping.penalty = flags.penalty;
   options.checkpoints = flags.checkpoints;

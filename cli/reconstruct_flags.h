@@ -12,8 +12,10 @@ namespace lithe::cli {
 struct ReconstructFlags {
   std::string effort = "balanced", base, grouping, capacity, scales, fisher, draw;
   std::int64_t steps = 0, batch = 0, survey_steps = -1, polish_steps = 0;
-  double rounding_rate = 0, scale_rate = 0, rounding_weight = 0, keep = -1, stride_factor = 1.6, penalty = -1;
-  int merges = -1, max_group = 3;
+  double rounding_rate = 0, scale_rate = 0, rounding_weight = 0, keep = -1, penalty = -1;
+  std::optional<double> stride_factor;
+  int merges = -1;
+  std::optional<int> max_group;
   bool learn_weight_scales = false, round_eight_bits = false, half_caches = false, extend_backwards = false,
        faithful = false;
   std::string checkpoints;

@@ -11,6 +11,7 @@
 #include "lithe/data/usable_batch.h"
 #include "lithe/graph/onnx.h"
 #include "lithe/ops/registry.h"
+#include "lithe/quantize/reconstruct/learning_plan.h"
 #include "lithe/quantize/reconstruct/reconstruct.h"
 #include "lithe/quantize/reconstruct/reconstruct_checkpoint.h"
 
@@ -24,7 +25,8 @@ bool is_eight_or_float(int bits) {
 QuantizeSettings settle(const QuantizeOptions& options, const std::vector<Layer>& layers,
                         std::vector<std::string>& notes) {
   QuantizeSettings settings{};
-  const bool eight = std::all_of(layers.begin(), layers.end(),
+  const bool eight = is_eight_or_float(options.attention_bits) &&
+                     std::all_of(layers.begin(), layers.end(),
                                  [](const Layer& layer) { return is_eight_or_float(layer.activation_bits); });
   const bool any = std::any_of(layers.begin(), layers.end(),
                                [](const Layer& layer) { return layer.activation_bits != kFloatBits; });
@@ -34,6 +36,9 @@ QuantizeSettings settle(const QuantizeOptions& options, const std::vector<Layer>
       if (!is_eight_or_float(layer.activation_bits))
         fail("layer '{}': profile int8 runs 8-bit activations, not {}; ask for 8 bits or for profile exact",
              layer.name, layer.activation_bits);
+  if (settings.profile == Profile::Int8 && !is_eight_or_float(options.attention_bits))
+    fail("--attention-bits {}: profile int8 runs 8-bit activations; ask for 8 bits or for profile exact",
+         options.attention_bits);
   settings.placement = options.placement.value_or(
       settings.profile == Profile::Int8 ? PlacementStyle::Deploy : PlacementStyle::Academic);
   // Its kernels for x86 without VNNI add pairs of products in 16 bits, which 8-bit weights overflow.
@@ -53,22 +58,44 @@ QuantizeSettings settle(const QuantizeOptions& options, const std::vector<Layer>
   return settings;
 }
 
-/// What model and options a checkpoint of learning is for, in a few letters.
-std::string task_of(const Graph& model, const QuantizeOptions& options) {
+template <class Enum>
+std::string choice_text(const std::optional<Enum>& choice) {
+  return choice ? std::to_string(static_cast<int>(*choice)) : "by default";
+}
+
+/// What model and options a checkpoint of learning is for, by the flags of the tool.
+std::map<std::string, std::string> task_of(const Graph& model, const QuantizeOptions& options) {
   const std::string bytes = serialize_onnx(model);
-  std::uint64_t hash = fnv1a(std::as_bytes(std::span(bytes)));
-  const auto mix = [&hash](const std::string& text) {
-    hash = hash * 1099511628211u + fnv1a(std::as_bytes(std::span(text)));
-  };
-  mix(fmt::format("{} {} {} {}", options.weight_bits, options.activation_bits,
-                  static_cast<int>(options.first_last), static_cast<int>(options.target)));
+  std::string rules;
   for (const BitsRule& rule : options.bits_for)
-    mix(fmt::format("{} {} {}", rule.pattern, rule.weight_bits, rule.activation_bits));
-  for (const std::string& pattern : options.exclude) mix(pattern);
+    rules += fmt::format("{}={},{};", rule.pattern, rule.weight_bits, rule.activation_bits);
+  std::map<std::string, std::string> task{
+      {"model", fmt::format("{:016x}", fnv1a(std::as_bytes(std::span(bytes))))},
+      {"--weight-bits", std::to_string(options.weight_bits)},
+      {"--activation-bits", std::to_string(options.activation_bits)},
+      {"--attention-bits", std::to_string(options.attention_bits)},
+      {"--first-last", std::to_string(static_cast<int>(options.first_last))},
+      {"--bits-for", rules},
+      {"--exclude", fmt::format("{}", fmt::join(options.exclude, ";"))},
+      {"--budget", options.budget ? fmt::format("{} {}", format_budget(*options.budget),
+                                                fmt::join(options.budget_bits, ","))
+                                  : ""},
+      {"--target", std::to_string(static_cast<int>(options.target))},
+      {"--profile", choice_text(options.profile)},
+      {"--placement", choice_text(options.placement)},
+      {"--reduce-range", choice_text(options.reduce_range)},
+      {"--weight-scheme", choice_text(options.weight_scheme)},
+      {"--activation-scheme", choice_text(options.activation_scheme)},
+      {"--search", fmt::format("{} {}", static_cast<int>(options.method), static_cast<int>(options.search))},
+      {"--vit", choice_text(options.reparameterise_norms)},
+      {"--equalize", std::to_string(options.equalize)},
+      {"--opset", std::to_string(options.opset)},
+      {"--batch", std::to_string(options.batch)}};
   if (const auto& points = options.dfsq)
-    mix(fmt::format("{} {} {} {} {}", static_cast<int>(points->statistics), static_cast<int>(points->points),
-                    static_cast<int>(points->weights), points->restarts, points->seed));
-  return fmt::format("{:016x}", hash);
+    task["points"] =
+        fmt::format("{} {} {} {} {}", static_cast<int>(points->statistics), static_cast<int>(points->points),
+                    static_cast<int>(points->weights), points->restarts, points->seed);
+  return task;
 }
 
 /// Of the targets, only ONNX Runtime takes 4-bit containers for convolutions and activations.
@@ -199,6 +226,19 @@ void prepare_learning(const Graph& model, const DatasetPtr& calibration, Quantiz
   require_resumable(learning, *calibration, used_samples(learning, calibration->size()));
 }
 
+void require_learnable(const Groundwork& ground, const DatasetPtr& data, const QuantizeOptions& options) {
+  if (!options.reconstruct) return;
+  std::map<const Node*, int> bits;
+  for (const Layer& layer : ground.layers) bits[&ground.graph.nodes[layer.node]] = layer.weight_bits;
+  plan_learning(
+      ground.graph,
+      [&](const Node& node) {
+        const auto found = bits.find(&node);
+        return found == bits.end() ? kFloatBits : found->second;
+      },
+      *options.reconstruct, options.reconstruct->batch, input_shapes_of(ground.graph, data, options.threads));
+}
+
 SqnrOptions sqnr_options(const QuantizeOptions& options) {
   return {.samples = options.report_samples,
           .batch = std::min<std::int64_t>(8, options.batch),
@@ -215,7 +255,9 @@ Groundwork lay_ground(const Graph& model, const DatasetPtr& data, const Quantize
   // What no layer reads follows the general bits, but integer kernels have 8 only.
   const bool eight_only = ground.settings.profile == Profile::Int8 && options.activation_bits != kFloatBits;
   ground.points = place_activations(ground.graph, ground.layers, ground.settings.placement, options.target,
-                                    eight_only ? 8 : options.activation_bits);
+                                    eight_only ? 8 : options.activation_bits, options.attention_bits);
+  if (options.attention_bits != kFloatBits && attention_operands(ground.graph).empty())
+    fail("--attention-bits: the model has no product of two activations; leave it out");
   if (choose) choose(ground);
   ground.weights = assign_weights(ground.layers, ground.settings.reduce_range);
   note_reduced(ground, notes);

@@ -43,6 +43,10 @@ Groundwork prepare_layers(const Graph& model, const DatasetPtr& data, const Quan
 /// Error(Input), before anything takes long, if there are too few samples or the checkpoint is of others.
 void prepare_learning(const Graph& model, const DatasetPtr& calibration, QuantizeOptions& options);
 
+/// Throws Error(Input), before anything takes long, if what is to be learnt does not fit into the memory or
+/// the units, as `reconstruct` would behind calibration.
+void require_learnable(const Groundwork& ground, const DatasetPtr& data, const QuantizeOptions& options);
+
 /// How the SQNR of the result is measured.
 SqnrOptions sqnr_options(const QuantizeOptions& options);
 

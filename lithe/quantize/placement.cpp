@@ -41,14 +41,22 @@ bool is_average(const Node& node) {
 
 class Planner {
  public:
-  Planner(const Graph& graph, const std::vector<Layer>& layers, Target target, int other_bits)
-      : graph_(graph), index_(graph), layers_(layers), target_(target), other_bits_(other_bits) {
+  Planner(const Graph& graph, const std::vector<Layer>& layers, Target target, int other_bits,
+          int attention_bits)
+      : graph_(graph),
+        index_(graph),
+        layers_(layers),
+        target_(target),
+        other_bits_(other_bits),
+        attention_bits_(attention_bits) {
     for (const Layer& layer : layers_)
       if (layer.activation_bits != kFloatBits) active_.emplace(layer.node, &layer);
   }
 
   void academic() {
     for (const auto& [node, layer] : active_) mark(layer->input, layer->activation_bits);
+    if (attention_bits_ == kFloatBits) return;
+    for (const std::string& name : attention_operands(graph_)) mark(name, attention_bits_);
   }
 
   void deploy() {
@@ -178,8 +186,9 @@ class Planner {
     if (is_join(node)) {
       const std::string skip =
           target_ == Target::TensorRt && node.is("Add") ? main_operand(node) : std::string();
+      const bool own = node.is("MatMul") && attention_bits_ != kFloatBits;  // has bits of its own
       for (const std::string& name : data_inputs(node))
-        if (name != skip) mark(name, other_bits_);
+        if (name != skip && !own) mark(name, other_bits_);
       if (node.is("Concat") && is_read(node.output(0))) mark(node.output(0), other_bits_);
     }
     if (node.is("MaxPool") || is_average(node)) {
@@ -230,7 +239,7 @@ class Planner {
   GraphIndex index_;
   const std::vector<Layer>& layers_;
   Target target_;
-  int other_bits_;
+  int other_bits_, attention_bits_;
   std::map<std::size_t, const Layer*> active_;  // by node
   std::unordered_map<std::string, int> bits_;
   std::unordered_set<std::string> integer_;
@@ -240,9 +249,19 @@ class Planner {
 
 }  // namespace
 
+std::vector<std::string> attention_operands(const Graph& graph) {
+  std::vector<std::string> operands;
+  for (const Node& node : graph.nodes) {
+    if (!node.is("MatMul") || graph.is_constant(node.input(0)) || graph.is_constant(node.input(1))) continue;
+    operands.insert(operands.end(), {node.input(0), node.input(1)});
+  }
+  return operands;
+}
+
 std::vector<ActivationPoint> place_activations(const Graph& graph, const std::vector<Layer>& layers,
-                                               PlacementStyle style, Target target, int other_bits) {
-  Planner planner(graph, layers, target, other_bits);
+                                               PlacementStyle style, Target target, int other_bits,
+                                               int attention_bits) {
+  Planner planner(graph, layers, target, other_bits, attention_bits);
   if (style == PlacementStyle::Academic)
     planner.academic();
   else

@@ -15,6 +15,10 @@ enum class PlacementStyle {
   Deploy,    // what integer kernels need: also the operands of Add, Mul, Concat and products, around pools
 };
 
+/// Both operands of every MatMul of two activations, as attention has two of: queries and keys, probabilities
+/// and values.
+std::vector<std::string> attention_operands(const Graph& graph);
+
 enum class Target { OnnxRuntime, TensorRt, OpenVino };
 
 /// A value that is quantised right behind its maker; all readers but those in float read the quantised one.
@@ -36,7 +40,12 @@ struct ActivationPoint {
 /// Split, nearest Resize and the like share the parameters of their input, and Concat those of all inputs.
 /// The last layers' outputs stay float. TensorRT fuses a convolution with the Add behind it, so there the
 /// convolution's own output is not quantised.
+///
+/// Neither reaches the attention of usual transformers: Academic leaves products of two activations alone,
+/// and for Deploy integers end at the bias Add behind a MatMul and at Softmax. `attention_bits` other than
+/// kFloatBits quantises the `attention_operands` with that many bits, under either placement.
 std::vector<ActivationPoint> place_activations(const Graph& graph, const std::vector<Layer>& layers,
-                                               PlacementStyle style, Target target, int other_bits);
+                                               PlacementStyle style, Target target, int other_bits,
+                                               int attention_bits = kFloatBits);
 
 }  // namespace lithe

@@ -252,7 +252,7 @@ Graph prepare_for_quantization(const Graph& model, const DatasetPtr& calibration
 
 bool needs_calibration(const QuantizeOptions& options) {
   return options.correct_bias || options.reconstruct || options.budget ||
-         options.activation_bits != kFloatBits ||
+         options.activation_bits != kFloatBits || options.attention_bits != kFloatBits ||
          std::any_of(options.bits_for.begin(), options.bits_for.end(), [](const BitsRule& rule) {
            return rule.activation_bits != 0 && rule.activation_bits != kFloatBits;
          });
@@ -290,6 +290,7 @@ Quantized quantize(const Graph& model, const DatasetPtr& calibration, const Quan
   if (options.batch != wanted.batch) result.notes.emplace_back(kSingleSamplesOnly);
   if (options.reconstruct) prepare_learning(model, calibration, options);
   Groundwork ground = lay_ground(model, calibration, options, result.notes, [&](Groundwork& laid) {
+    require_learnable(laid, calibration, options);
     if (!options.budget) return;
     result.precision = choose_precision(laid.graph, laid.layers, calibration,
                                         precision_options(model, laid, options), progress);

@@ -39,6 +39,8 @@ struct QuantizeOptions {
   QuantizeMethod method = QuantizeMethod::Mse;
   int weight_bits = 8;      // 2..8, or kFloatBits
   int activation_bits = 8;  // 2..8, or kFloatBits
+  /// Of both operands of every product of two activations (attention); kFloatBits: as the placement has it.
+  int attention_bits = kFloatBits;
   FirstLast first_last = FirstLast::Eight;
   std::vector<BitsRule> bits_for;    // later ones win
   std::vector<std::string> exclude;  // patterns of layers that stay in float

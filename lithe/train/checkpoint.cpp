@@ -70,11 +70,11 @@ std::pair<NamedTensors, json> read_checked(const fs::path& path) {
   SafeTensors file = read_safetensors(path);
   const auto about = file.metadata.find(kAbout), sum = file.metadata.find(kChecksum);
   if (about == file.metadata.end() || sum == file.metadata.end())
-    fail("{}: not a checkpoint of lithe train", path.string());
+    fail("{}: not a checkpoint of Lithe", path.string());
   if (sum->second != checksum_of(file.tensors, about->second))
     fail("{}: the checksum does not agree; the file is damaged", path.string());
   json parsed = try_parse_json(about->second).value_or(json());
-  if (!parsed.is_object()) fail("{}: what it says of the training is no JSON object", path.string());
+  if (!parsed.is_object()) fail("{}: what it says of the run is no JSON object", path.string());
   return {std::move(file.tensors), std::move(parsed)};
 }
 

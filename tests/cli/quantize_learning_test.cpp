@@ -51,8 +51,10 @@ TEST_F(QuantizeLearning, EveryMethodTellsWhatItLearnt) {
     }
     EXPECT_EQ(learnt.at("slices").size(), learnt.at("groups").size());
     EXPECT_EQ(learnt.at("samples"), 32);
-    for (const char* key : {"falling_edges", "peaks", "largest"})
+    for (const char* key : {"falling_edges", "peaks", "falls_into_output", "largest"})
       EXPECT_TRUE(learnt.at("oscillation").contains(key)) << key;
+    for (const int edge : learnt.at("oscillation").at("falling_edges"))
+      EXPECT_LT(edge + 2, static_cast<int>(learnt.at("slices").size()));  // not into the output
     EXPECT_GT(result.at("output_sqnr_db").get<double>(), result.at("nearest_sqnr_db").get<double>());
     EXPECT_FALSE(fs::exists(out_ + ".checkpoints"));
   }
@@ -70,6 +72,9 @@ TEST_F(QuantizeLearning, TheReportShowsTheLossesBeforeAndAfterGrouping) {
   });
   ASSERT_NE(plot, items.end());
   EXPECT_EQ(plot->at("series").size(), 3u);
+  const std::string names = plot->at("series").dump();
+  EXPECT_THAT(names, HasSubstr("unit by unit, 2 steps"));
+  EXPECT_THAT(names, HasSubstr(", 10 steps"));
   EXPECT_THAT(read_text_file(report / "report.html"), HasSubstr("Reconstruction loss from unit to unit"));
 }
 
@@ -120,6 +125,12 @@ TEST_F(QuantizeLearning, FlagsThatContradictEachOtherAreRefused) {
            {"--method mrecg --grouping stage --extend-groups", "--extend-groups has no effect here"},
            {"--method qdrop --capacity loss", "--capacity has no effect here"},
            {"--method mrecg --grouping stage --survey-steps 3", "--survey-steps has no effect here"},
+           {"--method brecq --max-group 2", "--max-group has no effect here"},
+           {"--method brecq --modcap-stride-factor 3", "--modcap-stride-factor has no effect here"},
+           {"--method mrecg --modcap-stride-factor 3", "--modcap-stride-factor has no effect here"},
+           {"--method mrecg --grouping stage --capacity loss", "--capacity loss has no effect here"},
+           {"--method brecq --scales off --scale-rate 0.1", "--scale-rate has no effect here"},
+           {"--method brecq --attention-bits 8", "no product of two activations"},
            {"--method brecq --steps 0", "--steps"},
            {"--method brecq --keep 1.5", "--keep"}}) {
     SCOPED_TRACE(flags);
@@ -153,6 +164,24 @@ TEST_F(QuantizeLearning, AFolderThatCannotBeWrittenIsFoundBeforeTheWork) {
   const Outcome outcome = run_lithe(call("--method brecq --checkpoints /proc/nowhere"));
   expect_user_error(outcome, "/proc/nowhere");  // nor a line of progress
   EXPECT_TRUE(nothing_written());
+}
+
+TEST_F(QuantizeLearning, DryRunsAndRunsRefuseTheSameBeforeTheyCalibrate) {
+  const std::string flags = " --method brecq --polish 1 --memory 1M";
+  for (const std::string& command : {"quantize " + kDigits + " --dry-run" + flags, call(flags)})
+    expect_user_error(run_lithe(command), "leave out --polish");  // nor a line of progress
+  EXPECT_FALSE(fs::exists(out_));
+}
+
+TEST_F(QuantizeLearning, WarnsBeforeItReplacesWhatAnEarlierRunLeft) {
+  const std::string flags = "--method brecq --steps 1 --checkpoints " + file("kept").string();
+  EXPECT_THAT(run_lithe(call(flags)).err, testing::Not(HasSubstr("of an earlier run")));
+  const Outcome again = run_lithe(call(flags));
+  EXPECT_EQ(again.status, 0) << again.err;
+  const auto warned = again.err.find("--resume would go on from it"), began = again.err.find("calibrate");
+  ASSERT_NE(warned, std::string::npos) << again.err;
+  EXPECT_LT(warned, began);
+  EXPECT_THAT(run_lithe(call(flags + " --resume")).err, testing::Not(HasSubstr("of an earlier run")));
 }
 
 TEST_F(QuantizeLearning, LittleMemoryGoesToDiskAndRunsFewerSamplesAtATime) {
@@ -192,8 +221,10 @@ TEST_F(QuantizeLearning, ResidentMemoryStaysNearItsBound) {
                             " --method ";
   const std::string learning = "qdrop --steps 2 --learn-batch 64";
   const std::int64_t calibrated = peak_of(flags + "mse"), free = peak_of(flags + learning),
-                     bound = peak_of(flags + learning + " --memory 24M");
+                     bound = peak_of(flags + learning + " --memory 24M"),
+                     polished = peak_of(flags + learning + " --memory 24M --polish 1");
   EXPECT_LT(bound, calibrated + 24'000'000 + 16'000'000);  // what learning itself has, and the heap's slack
+  EXPECT_LT(polished, calibrated + 24'000'000 + 16'000'000);
   EXPECT_GT(free, bound + 50'000'000);
 }
 
@@ -246,6 +277,10 @@ TEST_F(QuantizeLearning, FaithfulKeepsWhatLearningMadeWorse) {
   EXPECT_GT(count(kept), 0);
   EXPECT_THAT(kept.at("notes").dump(), HasSubstr("keeps its nearest codes"));
   EXPECT_EQ(count(faithful), 0);
+  const nlohmann::json apart =
+      run_lithe(call(flags + " --scales separate")).result().at("reconstruction").at("slices");
+  EXPECT_GT(
+      std::count_if(apart.begin(), apart.end(), [](const auto& s) { return s.at("scales_taken_back"); }), 0);
   EXPECT_GT(kept.at("output_sqnr_db").get<double>(), faithful.at("output_sqnr_db").get<double>());
 }
 

@@ -71,6 +71,28 @@ TEST(DropMask, NeighboursAndKeysAreIndependent) {
   }
 }
 
+// Kept is what is drawn strictly below the probability.
+TEST(DropMask, KeepsWhatIsDrawnBelowTheProbability) {
+  for (std::uint64_t key = 0; key < 50; ++key)
+    for (std::int64_t i = 0; i < 4; ++i) {
+      const auto drawn = static_cast<double>(drop::hash(drop::mix64(key), 0) >> (16 * i) & 0xFFFF);
+      if (drawn == 0 || drawn == 32767 || drawn == 32768) continue;  // a half has a way of its own
+      EXPECT_FALSE(kept({key, drawn / 65536}, i));
+      EXPECT_TRUE(kept({key, (drawn + 1) / 65536}, i));
+    }
+}
+
+// Draws of .1, .6, .49, .5 and .9 at probability 1/2 keep the first and the third.
+TEST(Mix, GoldenBlendOfQuantisedAndFull) {
+  const Floats quantised{1, 2, 3, 4, 5}, full{1.25f, 2.25f, 3.25f, 4.25f, 5.25f};
+  DropMask mask{.key = 0, .keep = 0.5};
+  const auto keeps = [&](std::int64_t i) { return kept(mask, i); };
+  while (!(keeps(0) && !keeps(1) && keeps(2) && !keeps(3) && !keeps(4))) ++mask.key;
+  Floats y(5);
+  mix(quantised.data(), full.data(), y.data(), 5, mask);
+  EXPECT_THAT(y, ElementsAre(1, 2.25f, 3, 4.25f, 5.25f));
+}
+
 TEST(FakeQuantize, GoldenScalesAndGradients) {
   const Floats x{-1, -0.4f, 0, 0.3f, 0.55f, 0.9f, 1.7f, 2.6f}, ones(8, 1.0f);
   const FakeQuantizeSpec spec{.scale = 0.7f, .zero_point = 1, .low = 0, .high = 3};

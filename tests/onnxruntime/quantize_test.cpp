@@ -120,6 +120,10 @@ TEST(QuantizedFiles, TransformersAndSuperResolution) {
       build_vit({.image_size = 16, .patch = 4, .dim = 32, .depth = 2, .heads = 2, .classes = 10});
   expect_agreement(compare(vit, 16, {}));
   expect_agreement(compare(vit, 16, {.placement = PlacementStyle::Academic}));
+  expect_agreement(compare(vit, 16, {.attention_bits = 8}));
+  for (const std::int64_t opset : {17, 21})
+    expect_agreement(
+        compare(vit, 16, {.weight_bits = 4, .activation_bits = 4, .attention_bits = 6, .opset = opset}));
   expect_agreement(compare(build_edsr({.channels = 8, .blocks = 2, .image_size = 16}), 16, {}));
 }
 

@@ -3,7 +3,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <chrono>
 #include <cmath>
 #include <functional>
 #include <limits>
@@ -107,7 +106,7 @@ TEST(ChooseBits, BeatsTheConvexHullWhereItCan) {
   EXPECT_EQ(at(1000).bytes, 40);
 }
 
-TEST(ChooseBits, LargeNetworksAreQuickAndNoWorseThanTheirBound) {
+TEST(ChooseBits, LargeNetworksTakeFewStatesAndAreNoWorseThanTheirBound) {
   Rng rng(5);
   for (const double noise : {0.0, 0.3, 1.0})
     for (const bool round_sizes : {false, true})
@@ -118,10 +117,8 @@ TEST(ChooseBits, LargeNetworksAreQuickAndNoWorseThanTheirBound) {
           for (const LayerChoices& layer : layers) weights += layer.weights;
           const BudgetOptions options{.fixed_bytes = 1000, .float_bytes = 4 * weights};
           const BitBudget budget{kind, kind == Kind::MeanBits ? mean : mean / 30};
-          const auto start = std::chrono::steady_clock::now();
           const BitAssignment result = choose_bits(layers, budget, options);
-          const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
-          EXPECT_LT(elapsed.count(), 5.0) << result.states << " states";
+          EXPECT_LT(result.states, 1'000'000);  // of 7^200 assignments
           const double limit =
               kind == Kind::MeanBits ? mean : budget.value * static_cast<double>(4 * weights);
           EXPECT_LE(number_of(kind, result.achieved), limit * (1 + 1e-12));

@@ -6,6 +6,7 @@
 #include <map>
 
 #include "helpers.h"
+#include "lithe/models/models.h"
 
 namespace lithe {
 namespace {
@@ -66,6 +67,32 @@ TEST(Placement, AcademicQuantisesTheInputsOfLayersOnce) {
   EXPECT_EQ(placed.bits.at("x"), 8);  // input of the first layer
   EXPECT_EQ(placed.bits.at("f"), 8);  // input of the last
   EXPECT_EQ(placed.bits.at("r0"), 4);
+}
+
+// Two products a block, of which neither placement quantises an operand by itself.
+TEST(Placement, AttentionHasBitsOfItsOwn) {
+  const Graph graph =
+      build_vit({.image_size = 16, .patch = 8, .dim = 24, .depth = 3, .heads = 2, .classes = 10});
+  const std::vector<std::string> operands = attention_operands(graph);
+  EXPECT_EQ(operands.size(), 3u * 4u);
+  EXPECT_TRUE(attention_operands(network()).empty());
+  std::vector<Layer> layers = find_layers(graph);
+  assign_bits(layers, 4, 4, FirstLast::Eight, {}, {});
+  for (const PlacementStyle style : {PlacementStyle::Academic, PlacementStyle::Deploy}) {
+    const auto bits = [&](int attention) {
+      std::map<std::string, int> bits;
+      for (const ActivationPoint& point :
+           place_activations(graph, layers, style, Target::OnnxRuntime, 4, attention))
+        bits[point.value] = point.bits;
+      return bits;
+    };
+    const auto plain = bits(kFloatBits), eight = bits(8);
+    for (const std::string& name : operands) {
+      EXPECT_FALSE(plain.contains(name)) << name;
+      EXPECT_EQ(eight.at(name), 8) << name;
+    }
+    for (const auto& [name, b] : plain) EXPECT_GE(eight.at(name), b) << name;
+  }
 }
 
 TEST(Placement, SharedInputTakesTheMostBitsAndExcludedLayersAskForNone) {

@@ -36,6 +36,7 @@ void check(const QuantizeOptions& options) {
     fail("method dfsq rounds to points that are no integers of one scale: profile int8 does not apply");
   if (options.placement == PlacementStyle::Deploy)
     fail("method dfsq quantises the inputs of layers only: leave --placement deploy out");
+  if (options.attention_bits != kFloatBits) fail("--attention-bits is not for method dfsq; leave it out");
   if (options.correct_bias) fail("--correct-bias is not for method dfsq; leave it out");
   if (options.target != Target::OnnxRuntime)
     fail("method dfsq writes functions of standard operators, which --target ort runs; leave --target out");
@@ -453,6 +454,7 @@ Quantized quantize_dfsq(const Graph& model, const DatasetPtr& calibration, const
     prepare_learning(model, calibration, options);
   }
   const Groundwork ground = lay_dfsq_ground(model, calibration, options, result.notes);
+  require_learnable(ground, calibration, options);
   if (has_data) result.samples = calibration->size();
   DfsqReport report{.options = *options.dfsq};
   NormalisedGraph normalised{.graph = ground.graph};

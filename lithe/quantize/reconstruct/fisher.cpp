@@ -16,7 +16,7 @@ std::map<std::string, SampleCachePtr> fisher_importance(Executor& network, const
                                                         const SampleCache& logits,
                                                         const std::vector<std::string>& outputs,
                                                         std::int64_t samples, std::int64_t run_batch,
-                                                        CacheArena& arena) {
+                                                        std::int64_t step_samples, CacheArena& arena) {
   const std::string& last = network.graph().outputs.at(0).name;
   const at::Device device = network.options().device;
   const bool probabilities = is_probability(network.graph(), last);
@@ -42,7 +42,7 @@ std::map<std::string, SampleCachePtr> fisher_importance(Executor& network, const
     const at::Tensor log_said =
         probabilities ? said.clamp_min(kLeastProbability).log() : at::log_softmax(said, 1);
     const at::Tensor divergence = (wanted * (wanted.clamp_min(kLeastProbability).log() - log_said)).sum() /
-                                  static_cast<double>(run_batch);
+                                  static_cast<double>(step_samples);
     const auto gradients = torch::autograd::grad({divergence}, leaves, {}, false, false, true);
     const at::NoGradGuard no_grad;
     for (std::size_t i = 0; i < outputs.size(); ++i) {

@@ -143,8 +143,8 @@ void Frontier::weigh(std::size_t slice, SliceData& data, const SliceLearner& lea
   take(made);
   std::vector<std::string> outputs;
   for (const SliceTarget& target : data.targets) outputs.push_back(names_.original(target.value));
-  const auto importance =
-      fisher_importance(plain_, values, logits, outputs, options_.samples, options_.run_batch, arena_);
+  const auto importance = fisher_importance(plain_, values, logits, outputs, options_.samples,
+                                            options_.run_batch, options_.step_samples, arena_);
   for (SliceTarget& target : data.targets) target.importance = importance.at(names_.original(target.value));
 }
 

@@ -14,9 +14,10 @@
 namespace lithe {
 
 struct FrontierOptions {
-  std::int64_t samples = 0;    // of the data, a multiple of run_batch
-  std::int64_t run_batch = 1;  // that run at a time
-  int threads = 2;             // that decode
+  std::int64_t samples = 0;       // of the data, a multiple of run_batch
+  std::int64_t run_batch = 1;     // that run at a time
+  std::int64_t step_samples = 1;  // of a step
+  int threads = 2;                // that decode
   at::Device device = at::kCPU;
 };
 

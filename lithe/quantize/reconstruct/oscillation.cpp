@@ -84,40 +84,32 @@ Oscillation describe_oscillation(std::span<const double> losses, std::span<const
   return result;
 }
 
+bool forget_fall_into_output(Oscillation& oscillation, std::size_t units) {
+  std::vector<int>& edges = oscillation.edges;
+  if (edges.empty() || static_cast<std::size_t>(edges.back()) + 2 != units) return false;
+  if (oscillation.peaks.back() == edges.back()) oscillation.peaks.pop_back();
+  edges.pop_back();
+  return true;
+}
+
 std::string summarise(const Oscillation& oscillation, std::span<const double> losses,
-                      std::span<const std::string> names, bool to_output) {
+                      std::span<const std::string> names) {
   if (names.size() != losses.size()) fail("there are {} names for {} losses", names.size(), losses.size());
-  // Into the output of the network, which is no oscillation between units alike.
-  std::vector<int> inner = oscillation.edges;
-  const bool into_last =
-      to_output && !inner.empty() && static_cast<std::size_t>(inner.back()) + 2 == losses.size();
-  std::string last;
-  if (into_last) {
-    inner.pop_back();
-    last = fmt::format(
-        "; that it falls into the last unit '{}' ({:.4g} to {:.4g}) says nothing, its output "
-        "being of another kind",
-        names.back(), losses[losses.size() - 2], losses.back());
-  }
-  if (inner.empty())
-    return fmt::format("the loss does not oscillate: it falls behind none of {} units{}", losses.size(),
-                       into_last ? " but one" + last : "");
+  if (!oscillation.oscillates())
+    return fmt::format("the loss does not oscillate: it falls behind none of {} units", losses.size());
   std::string peaks;
-  std::size_t named = 0, count = 0;
-  for (const int peak : oscillation.peaks) {
-    if (peak > inner.back()) continue;
-    if (++count > kNamedPeaks) continue;
-    peaks += fmt::format("{}'{}'", named++ > 0 ? ", " : "", names[static_cast<std::size_t>(peak)]);
-  }
+  const std::size_t count = oscillation.peaks.size();
+  for (std::size_t i = 0; i < std::min(count, kNamedPeaks); ++i)
+    peaks += fmt::format("{}'{}'", i > 0 ? ", " : "", names[static_cast<std::size_t>(oscillation.peaks[i])]);
   if (count > kNamedPeaks) peaks += fmt::format(" and {} more", count - kNamedPeaks);
   const auto fall = [&](int edge) {
     return losses[static_cast<std::size_t>(edge)] - losses[static_cast<std::size_t>(edge) + 1];
   };
-  const auto steepest = static_cast<std::size_t>(
-      *std::max_element(inner.begin(), inner.end(), [&](int a, int b) { return fall(a) < fall(b); }));
+  const auto steepest = static_cast<std::size_t>(*std::max_element(
+      oscillation.edges.begin(), oscillation.edges.end(), [&](int a, int b) { return fall(a) < fall(b); }));
   return fmt::format(
-      "the loss oscillates at {}: it falls behind {} of {} units, most behind '{}' ({:.4g} to {:.4g}){}",
-      peaks, inner.size(), losses.size(), names[steepest], losses[steepest], losses[steepest + 1], last);
+      "the loss oscillates at {}: it falls behind {} of {} units, most behind '{}' ({:.4g} to {:.4g})", peaks,
+      oscillation.edges.size(), losses.size(), names[steepest], losses[steepest], losses[steepest + 1]);
 }
 
 double correlation(std::span<const double> x, std::span<const double> y) {

@@ -28,11 +28,14 @@ struct Oscillation {
 Oscillation describe_oscillation(std::span<const double> losses, std::span<const double> powers = {},
                                  double margin = 0);
 
+/// Takes out the fall into the last of `units`, if there is one: it makes the network's output, another kind
+/// of value. True if there was.
+bool forget_fall_into_output(Oscillation& oscillation, std::size_t units);
+
 /// One line: "the loss oscillates: it falls behind 3 of 10 units, most behind 'features.2' (7 to 4)", or that
-/// it does not. `to_output`: the last unit makes the network's output, another kind of value; a fall into it
-/// is told apart.
+/// it does not.
 std::string summarise(const Oscillation& oscillation, std::span<const double> losses,
-                      std::span<const std::string> names, bool to_output = false);
+                      std::span<const std::string> names);
 
 /// Rank correlation and how likely chance gives one as far from 0.
 struct RankCorrelation {

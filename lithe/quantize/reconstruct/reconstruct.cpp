@@ -4,7 +4,6 @@
 #include <cmath>
 #include <limits>
 #include <map>
-#include <numeric>
 #include <optional>
 #include <set>
 
@@ -16,17 +15,15 @@
 #include "lithe/quantize/batches.h"
 #include "lithe/quantize/reconstruct/frontier.h"
 #include "lithe/quantize/reconstruct/learnable.h"
+#include "lithe/quantize/reconstruct/learning_plan.h"
 #include "lithe/quantize/reconstruct/reconstruct_checkpoint.h"
 #include "lithe/quantize/reconstruct/slice_learner.h"
-#include "lithe/quantize/reconstruct/step_memory.h"
 
 namespace lithe {
 namespace {
 
 constexpr double kDepthwiseRoundingWeight = 0.1, kRoundingWeight = 0.01;  // as published for either kind
 constexpr int kPolishPass = 4;  // behind the two passes of the survey and the two of the run
-
-using Groups = std::vector<std::vector<int>>;
 
 bool has_depthwise(const Graph& graph) {
   return std::any_of(graph.nodes.begin(), graph.nodes.end(), [&](const Node& node) {
@@ -35,16 +32,15 @@ bool has_depthwise(const Graph& graph) {
   });
 }
 
-Groups one_by_one(std::size_t units) {
-  Groups groups;
-  for (std::size_t i = 0; i < units; ++i) groups.push_back({static_cast<int>(i)});
-  return groups;
-}
-
-Groups all_together(std::size_t units) {
-  Groups groups(1, std::vector<int>(units));
-  std::iota(groups[0].begin(), groups[0].end(), 0);
-  return groups;
+/// Bits of the weights of each layer of the plan.
+LayerBits bits_of(const Graph& graph, const QdqPlan& plan) {
+  std::map<const Node*, int> bits;
+  for (const QuantizedWeight& weight : plan.weights)
+    for (const std::size_t layer : weight.layers) bits[&graph.nodes[plan.layers[layer].node]] = weight.bits;
+  return [bits](const Node& node) {
+    const auto found = bits.find(&node);
+    return found == bits.end() ? kFloatBits : found->second;
+  };
 }
 
 /// Makes the outputs of all units outputs of the one slice that holds them.
@@ -68,12 +64,15 @@ class Engine {
         data_(data),
         options_(options),
         progress_(progress),
-        plain_(graph, {.device = options.device}) {
+        plain_(graph, {.device = options.device}),
+        arena_({.half = options.half_caches}) {
     const std::int64_t fixed = fixed_batch(graph);
-    whole_batch_ = fixed > 0 ? fixed : usable_batch(graph, data, options.batch);
-    unit_batch_ = fixed > 0 ? fixed : 1;
-    require_enough_samples(options, data->size(), whole_batch_);
+    const std::int64_t at_once = fixed > 0 ? fixed : usable_batch(graph, data, options.batch);
+    require_enough_samples(options, data->size(), at_once);
     samples_ = used_samples(options, data->size());
+    const InputShapes shapes =
+        options.memory > 0 ? input_shapes_of(graph, data, options.threads) : InputShapes();
+    learning_ = plan_learning(graph, bits_of(graph, plan), options, at_once, shapes);
     rounding_weight_ =
         options.rounding_weight.value_or(has_depthwise(graph) ? kDepthwiseRoundingWeight : kRoundingWeight);
   }
@@ -85,24 +84,18 @@ class Engine {
     if (samples_ < data_->size())
       result_.notes.push_back(fmt::format("{} of {} calibration samples are used: whole batches of {}",
                                           samples_, data_->size(), options_.batch));
-    result_.units = reconstruction_units(graph_, options_.granularity);
-    if (result_.units.empty()) fail("the model has no layer to reconstruct");
+    result_.units = learning_.units;
+    result_.notes.insert(result_.notes.end(), learning_.notes.begin(), learning_.notes.end());
     Learnables(graph_, plan_, options_).require_any(result_.notes);
     require_layout();
-    if (options_.memory > 0) step_ = measure_step();
-    const Groups singles = one_by_one(result_.units.size());
-    const StepBatch single = batch_for(singles);
-    if (options_.polish_steps > 0) batch_for(all_together(result_.units.size()));  // refused now or never
-    arena_.emplace(CacheArena::Options{
-        .budget = options_.memory > 0 ? std::max<std::int64_t>(1, options_.memory - single.bytes) : 0,
-        .half = options_.half_caches});
-    memory_.open(options_, plan_, *data_, samples_, single.samples, result_.notes);
+    const UnitGroups singles = learning_.singles();
+    memory_.open(options_, plan_, *data_, samples_, learning_.batch_for(singles).samples, result_.notes);
 
-    result_.groups = options_.grouping.selector == Grouping::None ? singles : choose(singles);
+    result_.groups = choose(singles);
     result_.slices = run_phases(plan_, result_.groups, 0, 1, "reconstruct");
     if (options_.polish_steps > 0) polish();
-    result_.peak_cache = arena_->peak();
-    result_.spilled = arena_->spilled();
+    result_.peak_cache = arena_.peak();
+    result_.spilled = arena_.spilled();
     if (result_.spilled > 0)
       result_.notes.push_back(fmt::format("{:.1f} MB of cached values went to disk to stay within the memory",
                                           static_cast<double>(result_.spilled) / 1e6));
@@ -116,63 +109,45 @@ class Engine {
   void require_layout() {
     std::set<std::string> values;
     for (const Unit& unit : result_.units) values.insert(unit.outputs.begin(), unit.outputs.end());
-    if (whole_batch_ > 1) require_samples_first(plain_, data_, {values.begin(), values.end()});
+    if (learning_.whole_batch > 1) require_samples_first(plain_, data_, {values.begin(), values.end()});
   }
 
-  /// By shapes for the samples that run at a time.
-  StepMemory measure_step() {
-    InputShapes shapes;
-    for_each_batch(graph_, data_, {.batch = unit_batch_, .threads = options_.threads, .limit = unit_batch_},
-                   [&](const Feeds& feeds, std::int64_t) {
-                     for (const auto& [name, value] : feeds) shapes.emplace(name, value.sizes().vec());
-                   });
-    Graph shaped = graph_;
-    infer_shapes(shaped, concrete_input_shapes(shaped, shapes));
-    return {shaped, result_.units, unit_batch_};
-  }
-
-  /// How many samples run at a time where these groups are learnt.
-  StepBatch batch_for(const Groups& groups) const {
-    if (options_.memory <= 0) return {.samples = whole_batch_};
-    return choose_step_batch(step_, result_.units, groups, whole_batch_, unit_batch_, options_.memory);
-  }
-
-  Groups choose(const Groups& singles) {
+  UnitGroups choose(const UnitGroups& singles) {
     const Grouping selector = options_.grouping.selector;
-    GroupingOptions grouping = options_.grouping;
-    if (options_.capacity == CapacityMetric::Loss &&
-        (selector == Grouping::TopK || selector == Grouping::Drop)) {
-      QdqPlan scratch = plan_;
-      result_.survey = run_phases(scratch, singles, options_.survey_steps, 0, "measure unit losses");
-      for (const SliceResult& slice : result_.survey) result_.capacity.push_back(slice.loss_after);
-    } else if (selector != Grouping::Preset) {
-      result_.capacity = data_free_capacity(graph_, result_.units, plan_, options_.stride_factor);
-      grouping.margin = 0;  // known exactly
+    if (learning_.groups) {
+      if (selector != Grouping::None && selector != Grouping::Preset) result_.capacity = learning_.capacity;
+      return *learning_.groups;
     }
-    if (selector == Grouping::Preset)
-      grouping.preset = parse_groups(options_.preset, static_cast<int>(result_.units.size()));
-    grouping.max_bytes = options_.memory;
-    if (options_.memory > 0)
-      grouping.bytes = [this](int first, int last) { return step_.bytes(first, last, unit_batch_); };
-    return choose_groups(result_.units, result_.capacity, grouping, &result_.notes);
+    QdqPlan scratch = plan_;
+    result_.survey = run_phases(scratch, singles, options_.survey_steps, 0, "measure unit losses");
+    for (const SliceResult& slice : result_.survey) result_.capacity.push_back(slice.loss_after);
+    return group_units(learning_, result_.capacity, options_, result_.notes);
+  }
+
+  /// A pass of fewer steps than the schedule has takes higher rates, those given apart: roundings must be
+  /// decided all the same.
+  PassSettings settings_for(std::int64_t steps, int stream) const {
+    PassSettings pass{.rounding_rate = options_.rounding_rate,
+                      .steps = steps,
+                      .scale_rate = options_.scale_rate,
+                      .rounding_weight = rounding_weight_,
+                      .stream = static_cast<std::uint64_t>(stream)};
+    if (steps >= options_.schedule.steps) return pass;
+    ReconstructOptions hurried;
+    set_steps(hurried, steps);
+    if (!options_.fixed_rounding_rate)
+      pass.rounding_rate = std::max(pass.rounding_rate, hurried.rounding_rate);
+    if (!options_.fixed_scale_rate) pass.scale_rate = std::max(pass.scale_rate, hurried.scale_rate);
+    return pass;
   }
 
   /// One or two passes over the network; the results are those of the last that learns weights, with the
   /// losses of the last.
-  std::vector<SliceResult> run_phases(QdqPlan& plan, const Groups& groups, std::int64_t steps, int phase,
+  std::vector<SliceResult> run_phases(QdqPlan& plan, const UnitGroups& groups, std::int64_t steps, int phase,
                                       const char* task) {
     if (steps == 0) steps = options_.schedule.steps;
-    PassSettings pass{.keep = options_.keep,
-                      .steps = steps,
-                      .scale_rate = options_.scale_rate,
-                      .rounding_weight = rounding_weight_,
-                      .stream = static_cast<std::uint64_t>(2 * phase)};
-    if (steps < options_.schedule.steps) {  // roundings must be decided all the same
-      ReconstructOptions hurried;
-      set_steps(hurried, steps);
-      pass.rounding_rate = std::max(options_.rounding_rate, hurried.rounding_rate);
-      pass.scale_rate = std::max(options_.scale_rate, hurried.scale_rate);
-    }
+    PassSettings pass = settings_for(steps, 2 * phase);
+    pass.keep = options_.keep;
     if (options_.scales != ScaleLearning::Separate || plan.activations.empty()) {
       pass.scales = options_.scales != ScaleLearning::Off;
       return run_pass(plan, groups, pass, 2 * phase, task);
@@ -180,51 +155,55 @@ class Engine {
     pass.scales = false;
     pass.float_activations = true;
     std::vector<SliceResult> rounded = run_pass(plan, groups, pass, 2 * phase, task);
+    ReconstructOptions hurried;
+    set_steps(hurried, steps);
     const PassSettings scales{
         .weights = false,
         .keep = 1,
         .error_exponent = kErrorExponent,
         .steps = options_.scale_steps > 0 ? options_.scale_steps : std::max<std::int64_t>(1, steps / 4),
-        .scale_rate = options_.scale_pass_rate,
+        .scale_rate = options_.fixed_scale_rate || steps >= options_.schedule.steps
+                          ? options_.scale_pass_rate
+                          : std::max(options_.scale_pass_rate, hurried.scale_pass_rate),
         .stream = static_cast<std::uint64_t>(2 * phase + 1)};
     const std::vector<SliceResult> scaled = run_pass(plan, groups, scales, 2 * phase + 1, "learn scales");
     for (std::size_t i = 0; i < rounded.size(); ++i) {
       rounded[i].loss_before =
           std::numeric_limits<double>::quiet_NaN();  // of another network: float activations
       rounded[i].loss_after = scaled[i].loss_after;
+      rounded[i].scales_taken_back = scaled[i].kept_nearest;
       rounded[i].seconds += scaled[i].seconds;
     }
     return rounded;
   }
 
   void polish() {
-    const PassSettings pass{.scales = options_.scales != ScaleLearning::Off,
-                            .from_codes = true,
-                            .steps = options_.polish_steps,
-                            .scale_rate = options_.scale_rate,
-                            .rounding_weight = rounding_weight_,
-                            .stream = kPolishPass};
-    const Groups whole = all_together(result_.units.size());
-    result_.polish = run_pass(plan_, whole, pass, kPolishPass, "polish the network").front();
+    PassSettings pass = settings_for(options_.polish_steps, kPolishPass);
+    pass.scales = options_.scales != ScaleLearning::Off;
+    pass.from_codes = true;
+    result_.polish = run_pass(plan_, learning_.whole(), pass, kPolishPass, "polish the network").front();
   }
 
-  std::vector<SliceResult> run_pass(QdqPlan& plan, const Groups& groups, const PassSettings& pass, int number,
-                                    const char* task) {
+  std::vector<SliceResult> run_pass(QdqPlan& plan, const UnitGroups& groups, const PassSettings& pass,
+                                    int number, const char* task) {
     std::vector<SliceResult> results;
     if (memory_.restore(number, plan, results)) return results;
+    const StepBatch step = learning_.batch_for(groups);
+    if (options_.memory > 0)  // what this pass's steps leave
+      arena_.set_budget(std::max<std::int64_t>(1, options_.memory - step.bytes));
     const SimulatedGraph names = simulate(graph_, plan, options_.composed);
     std::vector<Slice> slices = make_slices(graph_, names, result_.units, groups);
     if (number == kPolishPass)
-      show_units(slices.front(), make_slices(graph_, names, result_.units, one_by_one(result_.units.size())));
+      show_units(slices.front(), make_slices(graph_, names, result_.units, learning_.singles()));
     require_same_slices(results, slices);
     Executor simulated(names.graph, {.device = options_.device});
     if (pass.float_activations)
       for (const std::string& drop : names.drops) simulated.set_constant(drop, at::zeros({2}, at::kLong));
-    const std::int64_t run_batch = batch_for(groups).samples;
-    SliceLearner learner(simulated, names, graph_, options_, pass, run_batch);
-    Frontier frontier(graph_, data_, names, slices, plain_, *arena_,
+    SliceLearner learner(simulated, names, graph_, options_, pass, step.samples);
+    Frontier frontier(graph_, data_, names, slices, plain_, arena_,
                       {.samples = samples_,
-                       .run_batch = run_batch,
+                       .run_batch = step.samples,
+                       .step_samples = options_.batch,
                        .threads = options_.threads,
                        .device = options_.device});
     frontier.read_inputs(simulated);
@@ -242,7 +221,7 @@ class Engine {
       CacheMap made;
       if (s < results.size()) {  // before an interruption
         progress_.skip(pass.steps);
-        learner.evaluate(data, frontier.read_later(s), &made, &*arena_);
+        learner.evaluate(data, frontier.read_later(s), &made, &arena_);
       } else {
         if (logits) frontier.weigh(s, data, learner, *logits);
         SliceResult result = learn_one(job, plan, learner, frontier.read_later(s), made);
@@ -253,6 +232,7 @@ class Engine {
       frontier.leave(s, std::move(made));
     }
     progress_.finish();
+    if (options_.memory > 0) result_.held = std::max(result_.held, step.bytes + arena_.pass_peak());
     memory_.save(number, plan, results, true);
     return results;
   }
@@ -263,18 +243,32 @@ class Engine {
     const SliceLoss before = learner.evaluate(job.data, {}, nullptr, nullptr);
     const PlanSnapshot snapshot(plan, job.weights, job.scales);
     SliceResult result = learner.learn(job, plan, progress_);
-    SliceLoss after = learner.evaluate(job.data, read_later, &made, &*arena_);
+    SliceLoss after{.error = std::numeric_limits<double>::quiet_NaN()};
+    if (result.diverged == 0) {
+      after = learner.evaluate(job.data, read_later, &made, &arena_);
+      if (!job.empty() && !std::isfinite(after.objective)) result.diverged = result.steps;
+    }
+    if (result.diverged > 0 && !(options_.keep_better && std::isfinite(before.objective)))
+      fail_diverged(result, std::isfinite(before.objective));
     result.loss_before = before.error;
-    if (options_.keep_better && !job.empty() && after.objective > before.objective) {
+    if (result.diverged > 0 || (options_.keep_better && !job.empty() && after.objective > before.objective)) {
       result.kept_nearest = true;
       result.loss_learnt = after.error;
       snapshot.restore(plan);
       learner.apply(job, plan);
       made.clear();
-      after = learner.evaluate(job.data, read_later, &made, &*arena_);
+      after = learner.evaluate(job.data, read_later, &made, &arena_);
     }
     result.loss_after = after.error;
     return result;
+  }
+
+  [[noreturn]] void fail_diverged(const SliceResult& slice, bool was_finite) const {
+    fail("slice '{}': the loss is not finite at step {}; {}{}", slice.name, slice.diverged,
+         was_finite
+             ? "leave out --faithful, so that this slice keeps what it had, or lower the learning rates"
+             : "it was not before learning either: look at the data and the weights",
+         options_.checkpoints.empty() ? "" : "; finished slices are kept in the checkpoint");
   }
 
   void require_same_slices(const std::vector<SliceResult>& results, const std::vector<Slice>& slices) const {
@@ -287,35 +281,19 @@ class Engine {
   void add_warnings() {
     constexpr double kMuch = 1e-3;
     std::int64_t weights = 0, undecided = 0;
+    const bool polished = result_.polish && !result_.polish->kept_nearest;
     const auto count = [&](const SliceResult& slice) {
+      if (slice.kept_nearest) return;  // its soft roundings were thrown away
       weights += slice.weights;
       undecided += slice.undecided;
     };
     for (const SliceResult& slice : result_.slices) {
-      if (!result_.polish) count(slice);
-      if (!slice.kept_nearest) continue;
-      const std::string change =
-          std::isnan(slice.loss_before)
-              ? ""
-              : fmt::format(" from {:.4g} to {:.4g}", slice.loss_before, slice.loss_learnt);
-      result_.notes.push_back(fmt::format(
-          "'{}' keeps its nearest codes: learning raised its loss on the calibration data{}; more samples or "
-          "steps may help, --faithful keeps what was learnt",
-          slice.name, change));
+      if (!polished) count(slice);
+      note_taken_back(slice);
     }
     if (result_.polish) {
-      count(*result_.polish);
-      const SliceResult& whole = *result_.polish;
-      if (whole.kept_nearest)
-        result_.notes.push_back(fmt::format(
-            "the polish was taken back: it made the whole worse on the calibration data ({:.4g} to {:.4g}); "
-            "leave it out, or give it more steps",
-            whole.loss_before, whole.loss_learnt));
-      else if (whole.loss_after > whole.loss_before)
-        result_.notes.push_back(
-            fmt::format("the polish made the whole worse on the calibration data ({:.4g} to {:.4g}); "
-                        "leave it out, or give it more steps",
-                        whole.loss_before, whole.loss_after));
+      if (polished) count(*result_.polish);
+      note_polish(*result_.polish);
     }
     if (static_cast<double>(undecided) > kMuch * static_cast<double>(weights))
       result_.notes.push_back(fmt::format(
@@ -324,18 +302,59 @@ class Engine {
           100.0 * static_cast<double>(undecided) / static_cast<double>(weights)));
   }
 
+  void note_taken_back(const SliceResult& slice) {
+    if (slice.scales_taken_back)
+      result_.notes.push_back(fmt::format(
+          "'{}' keeps its calibrated scales: learning them apart raised its loss on the calibration data; a "
+          "lower --scale-rate or more samples may help, --faithful keeps what was learnt",
+          slice.name));
+    if (!slice.kept_nearest) return;
+    const char* kept = slice.weights > 0 ? "nearest codes" : "calibrated scales";
+    if (slice.diverged > 0) {
+      result_.notes.push_back(
+          fmt::format("'{}' keeps its {}: its loss was not finite at step {}; lower the learning rates, or "
+                      "look at the data",
+                      slice.name, kept, slice.diverged));
+      return;
+    }
+    const std::string change =
+        std::isnan(slice.loss_before)
+            ? ""
+            : fmt::format(" from {:.4g} to {:.4g}", slice.loss_before, slice.loss_learnt);
+    result_.notes.push_back(
+        fmt::format("'{}' keeps its {}: learning raised its loss on the calibration data{}; more samples or "
+                    "steps may help, --faithful keeps what was learnt",
+                    slice.name, kept, change));
+  }
+
+  void note_polish(const SliceResult& whole) {
+    if (whole.diverged > 0)
+      result_.notes.push_back(
+          fmt::format("the polish was taken back: its loss was not finite at step {}; leave it out, or lower "
+                      "the learning rates",
+                      whole.diverged));
+    else if (whole.kept_nearest)
+      result_.notes.push_back(fmt::format(
+          "the polish was taken back: it made the whole worse on the calibration data ({:.4g} to {:.4g}); "
+          "leave it out, or give it more steps",
+          whole.loss_before, whole.loss_learnt));
+    else if (whole.loss_after > whole.loss_before)
+      result_.notes.push_back(
+          fmt::format("the polish made the whole worse on the calibration data ({:.4g} to {:.4g}); "
+                      "leave it out, or give it more steps",
+                      whole.loss_before, whole.loss_after));
+  }
+
   const Graph& graph_;
   QdqPlan& plan_;
   DatasetPtr data_;
   const ReconstructOptions& options_;
   Progress& progress_;
   Executor plain_;
-  std::optional<CacheArena> arena_;
+  CacheArena arena_;
   ReconstructMemory memory_;
-  StepMemory step_;
+  LearningPlan learning_;
   Reconstruction result_;
-  // Samples that the model takes at once where nothing bounds them, and at the least.
-  std::int64_t whole_batch_ = 1, unit_batch_ = 1;
   std::int64_t samples_ = 0;
   double rounding_weight_ = kRoundingWeight;
 };
@@ -347,23 +366,6 @@ std::vector<Unit> reconstruction_units(const Graph& graph, Granularity granulari
   infer_shapes(shaped);
   std::vector<Unit> units = find_units(shaped);
   return granularity == Granularity::Layer ? split_units(shaped, units) : units;
-}
-
-std::vector<double> data_free_capacity(const Graph& graph, const std::vector<Unit>& units,
-                                       const QdqPlan& plan, double stride_factor) {
-  std::map<const Node*, int> bits;
-  for (const QuantizedWeight& weight : plan.weights)
-    for (const std::size_t layer : weight.layers) bits[&graph.nodes[plan.layers[layer].node]] = weight.bits;
-  std::vector<double> capacity;
-  for (const Unit& unit : units)
-    capacity.push_back(unit_capacity(
-        graph, unit,
-        [&](const Node& node) {
-          const auto found = bits.find(&node);
-          return found == bits.end() ? kFloatBits : found->second;
-        },
-        stride_factor));
-  return capacity;
 }
 
 std::int64_t used_samples(const ReconstructOptions& options, std::int64_t samples) {

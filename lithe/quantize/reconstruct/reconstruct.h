@@ -16,6 +16,7 @@
 #include <filesystem>
 #include <functional>
 #include <limits>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -80,6 +81,8 @@ struct ReconstructOptions {
   double rounding_rate = 5e-3;  // Adam's learning rate of the rounding variables
   double scale_rate = 4e-5;     // of activation scales; falls as a cosine to 0
   double weight_scale_rate = 1e-4;
+  /// These rates hold in passes of fewer steps too (survey, polish), which else raise them.
+  bool fixed_rounding_rate = false, fixed_scale_rate = false;
   bool learn_weight_scales = false;
   /// Weight of the regulariser. Nothing: 0.1 for networks with depthwise convolutions, else 0.01.
   std::optional<double> rounding_weight;
@@ -94,13 +97,15 @@ struct ReconstructOptions {
   std::uint64_t seed = 1005;
   int threads = 2;  // that decode
   at::Device device = at::kCPU;
-  /// Bytes for what a step through a group holds and for cached values, together. Fewer samples run at a time
-  /// where a step would pass half of them; units whose step on a single sample would pass them are not
-  /// merged; what caches hold beyond them goes to disk. 0: no bound.
+  /// Bytes for what a step through a group (or, polishing, the network) holds and for cached values,
+  /// together. Fewer samples run at a time where a step would pass half of them; units whose step on a single
+  /// sample would pass them are not merged; what caches hold beyond what steps leave goes to disk. 0: no
+  /// bound.
   std::int64_t memory = 0;
   bool half_caches = false;  // cached values as float16
   /// Slices that learning made worse (by its own loss on all calibration data, with hard codes and everything
-  /// quantised) get their codes and scales back. False: what was learnt stays, as published (Effort::Paper).
+  /// quantised), or whose loss is not finite, get their codes and scales back. False: what was learnt stays,
+  /// as published (Effort::Paper).
   bool keep_better = true;
   /// Plain LibTorch operators instead of the fused kernels: what those are compared with.
   bool composed = false;
@@ -108,8 +113,8 @@ struct ReconstructOptions {
   /// Where finished slices are kept; empty: nowhere.
   std::filesystem::path checkpoints;
   bool resume = false;
-  std::string
-      task;  // what else the result depends on (model, bits, ...); only compared with the checkpoint's
+  /// What else the result depends on (model, bits, ...), by name; only compared with the checkpoint's.
+  std::map<std::string, std::string> task;
 };
 
 /// The published methods as settings of the one engine.
@@ -122,11 +127,13 @@ enum class ReconstructMethod {
 std::string_view reconstruct_method_name(ReconstructMethod method);  // "adaround", "brecq", ...
 
 /// How long and how fast: 500 steps a unit with rate 2e-2, 2,000 with 5e-3, 20,000 with 1e-3 (as published;
-/// then also with the published batches of MRECG). Rates of scales grow with the root of what is saved.
+/// then also with the published batches of MRECG). Rates of scales grow with the root of what is saved. What
+/// else the authors' scripts differ in (the search of ranges, a pass of their own for the scales) stays
+/// apart.
 enum class Effort { Fast, Balanced, Paper };
 
 ReconstructOptions reconstruct_options(ReconstructMethod method, Effort effort);
-/// The rates for another number of steps.
+/// The rates for another number of steps; those of an Effort's steps are the Effort's.
 void set_steps(ReconstructOptions& options, std::int64_t steps);
 
 /// One slice after it was learnt.
@@ -138,9 +145,11 @@ struct SliceResult {
   /// calibration data: with the nearest codes (NaN with separate scales, where that network never ran), and
   /// with the learnt ones. Several outputs are averaged, each brought to their mean power first.
   double loss_before = 0, loss_after = 0;
-  double power = 0;           // the same of the float outputs themselves
-  bool kept_nearest = false;  // learning did harm and was taken back: loss_after is loss_before
-  double loss_learnt = 0;     // what it had come to then
+  double power = 0;                // the same of the float outputs themselves
+  bool kept_nearest = false;       // learning did harm and was taken back: loss_after is loss_before
+  double loss_learnt = 0;          // what it had come to then; NaN if it diverged
+  std::int64_t diverged = 0;       // the step whose loss was not finite; 0: none
+  bool scales_taken_back = false;  // ScaleLearning::Separate: the pass for the scales did harm
   /// Of reconstruction loss and weighted regulariser where the latter sets in.
   double loss_at_warmup = 0, regulariser_at_warmup = 0;
   std::int64_t weights = 0, undecided = 0;  // soft roundings that were not within 0.01 of 0 or 1 at the end
@@ -156,7 +165,8 @@ struct Reconstruction {
   std::optional<SliceResult> polish;  // of the whole network, all units' outputs averaged
   std::int64_t samples = 0;
   std::int64_t peak_cache = 0, spilled = 0;  // bytes
-  double rounding_weight = 0;                // that was used
+  std::int64_t held = 0;       // bytes of a step and of caches in memory together, at most; 0 without a bound
+  double rounding_weight = 0;  // that was used
   double seconds = 0;
   std::vector<std::string> notes;
 };
@@ -165,8 +175,8 @@ struct Reconstruction {
 /// `graph` is what the plan is of. Weights whose plan is null stay in float. The same seed, data, options and
 /// number of threads give the same bits, also after `resume`.
 /// Throws Error(Input) in one line if there are fewer samples than a step draws, if nothing is to be learnt,
-/// if a loss is not finite (slice and step are named; finished slices are in the checkpoint), or if the
-/// checkpoint belongs to other options or data.
+/// if a loss is not finite (slice and step are named; finished slices are in the checkpoint) and there is
+/// nothing to go back to or `keep_better` is off, or if the checkpoint belongs to other options or data.
 Reconstruction reconstruct(const Graph& graph, QdqPlan& plan, const DatasetPtr& calibration,
                            const ReconstructOptions& options, Progress& progress);
 
@@ -176,9 +186,7 @@ void require_enough_samples(const ReconstructOptions& options, std::int64_t samp
 /// Of `samples`, those in whole batches.
 std::int64_t used_samples(const ReconstructOptions& options, std::int64_t samples);
 
-/// Units of the granularity, and their capacity without data under the plan's bits.
+/// Units of the granularity.
 std::vector<Unit> reconstruction_units(const Graph& graph, Granularity granularity);
-std::vector<double> data_free_capacity(const Graph& graph, const std::vector<Unit>& units,
-                                       const QdqPlan& plan, double stride_factor);
 
 }  // namespace lithe

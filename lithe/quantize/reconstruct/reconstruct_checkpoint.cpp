@@ -1,5 +1,7 @@
 #include "lithe/quantize/reconstruct/reconstruct_checkpoint.h"
 
+#include <ATen/Parallel.h>
+
 #include <algorithm>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -20,17 +22,23 @@ std::uint64_t hash_of(const at::Tensor& tensor) {
   return fnv1a({static_cast<const std::byte*>(plain.data_ptr()), static_cast<std::size_t>(plain.nbytes())});
 }
 
-constexpr std::int64_t kToldSamples = 8;  // that stand for the data
+constexpr std::int64_t kToldSamples = 32;  // that stand for the data
+
+/// The numbers of samples that lie evenly over all of them.
+std::uint64_t hash_of(const Dataset& data, std::int64_t samples) {
+  std::uint64_t hash = 0;
+  const std::int64_t told = std::min(samples, kToldSamples);
+  for (std::int64_t i = 0; i < told; ++i)
+    for (const auto& [name, value] : data.get(told > 1 ? i * (samples - 1) / (told - 1) : 0).inputs)
+      hash = hash * 1099511628211u + hash_of(value);
+  return hash;
+}
 
 /// What the result depends on and is known from the start.
 json early_recipe_of(const ReconstructOptions& options, const Dataset& data, std::int64_t samples) {
-  std::uint64_t hash = 0;
-  for (std::int64_t i = 0; i < std::min(samples, kToldSamples); ++i)
-    for (const auto& [name, value] : data.get(i).inputs) hash = hash * 1099511628211u + hash_of(value);
   const GroupingOptions& grouping = options.grouping;
-  return json{
-      {"model and bits", options.task},
-      {"data", hash},
+  json recipe{
+      {"data", hash_of(data, samples)},
       {"samples", samples},
       {"granularity", static_cast<int>(options.granularity)},
       {"keep", options.keep},
@@ -47,7 +55,9 @@ json early_recipe_of(const ReconstructOptions& options, const Dataset& data, std
        {options.schedule.steps, options.schedule.warmup, options.schedule.start, options.schedule.end}},
       {"batch", options.batch},
       {"draw", static_cast<int>(options.draw)},
-      {"rates", {options.rounding_rate, options.scale_rate, options.weight_scale_rate}},
+      {"rates",
+       {options.rounding_rate, options.scale_rate, options.weight_scale_rate, options.fixed_rounding_rate,
+        options.fixed_scale_rate}},
       {"learn_weight_scales", options.learn_weight_scales},
       {"rounding_weight", options.rounding_weight.value_or(-1)},
       {"round_eight_bits", options.round_eight_bits},
@@ -57,8 +67,16 @@ json early_recipe_of(const ReconstructOptions& options, const Dataset& data, std
       {"memory", grouping.selector == Grouping::None ? 0 : options.memory},
       {"seed", options.seed},
       {"half_caches", options.half_caches},
-      {"faithful", !options.keep_better},
       {"composed", options.composed}};
+  for (const auto& [name, value] : options.task) recipe[name] = value;
+  return recipe;
+}
+
+/// What a run may change when it goes on, and then does not come to the result of one run.
+json told_recipe_of(const ReconstructOptions& options) {
+  return {{"--threads", at::get_num_threads()},
+          {"--device", options.device.str()},
+          {"--faithful", !options.keep_better}};
 }
 
 /// Everything that the result depends on.
@@ -77,21 +95,22 @@ json recipe_of(const ReconstructOptions& options, const QdqPlan& plan, const Dat
   return recipe;
 }
 
-/// Throws if what `wanted` holds was different when the checkpoint was made.
-void require_equal(const json& wanted, const json& about, const std::filesystem::path& file) {
+/// What of `wanted` was different when the checkpoint was made.
+std::string differing_from(const json& wanted, const json& about, const std::filesystem::path& file) {
   const json found = parse_json(about.value("recipe", "{}"), file.string());
   std::string differing;
   for (const auto& [key, value] : wanted.items())
     if (!found.contains(key) || found.at(key) != value) differing += (differing.empty() ? "" : ", ") + key;
+  return differing;
+}
+
+void require_equal(const json& wanted, const json& about, const std::filesystem::path& file) {
+  const std::string differing = differing_from(wanted, about, file);
   if (!differing.empty())
     fail(
         "'{}' was made with another model, other data or other options ({}); give the same again, or leave "
         "out --resume to start anew",
         file.string(), differing);
-}
-
-std::filesystem::path file_in(const std::filesystem::path& folder) {
-  return folder / "reconstruction.safetensors";
 }
 
 json to_json(const SliceResult& result) {
@@ -103,6 +122,7 @@ json to_json(const SliceResult& result) {
           {"weights", {result.weights, result.undecided}},
           {"kept_nearest", result.kept_nearest},
           {"loss_learnt", result.loss_learnt},
+          {"diverged", result.diverged},
           {"seconds", result.seconds}};
 }
 
@@ -123,6 +143,7 @@ SliceResult result_of(const json& item) {
   result.undecided = item.at("weights").at(1);
   result.kept_nearest = item.at("kept_nearest");
   result.loss_learnt = number(item.at("loss_learnt"));
+  result.diverged = item.at("diverged");
   result.seconds = item.at("seconds");
   return result;
 }
@@ -143,13 +164,19 @@ std::map<std::string, at::Tensor> state_of(const QdqPlan& plan) {
 
 }  // namespace
 
+std::filesystem::path reconstruction_checkpoint(const std::filesystem::path& folder) {
+  return folder / "reconstruction.safetensors";
+}
+
 void ReconstructMemory::open(const ReconstructOptions& options, const QdqPlan& plan, const Dataset& data,
                              std::int64_t samples, std::int64_t at_once, std::vector<std::string>& notes) {
   if (options.checkpoints.empty()) return;
   std::filesystem::create_directories(options.checkpoints);
-  file_ = file_in(options.checkpoints);
-  const json recipe = recipe_of(options, plan, data, samples, at_once);
-  recipe_ = recipe.dump();
+  file_ = reconstruction_checkpoint(options.checkpoints);
+  const json recipe = recipe_of(options, plan, data, samples, at_once), told = told_recipe_of(options);
+  json whole = recipe;
+  whole.update(told);
+  recipe_ = whole.dump();
   const bool there = std::filesystem::exists(file_);
   if (!options.resume) {
     if (there)
@@ -171,6 +198,9 @@ void ReconstructMemory::open(const ReconstructOptions& options, const QdqPlan& p
   }
   const json& about = read.second;
   require_equal(recipe, about, file_);
+  if (const std::string changed = differing_from(told, about, file_); !changed.empty())
+    notes.push_back(fmt::format("'{}' was begun with other {}: the result is not that of one run",
+                                file_.string(), changed));
   pass_ = about.at("pass");
   finished_ = about.at("finished");
   for (const auto& [number, list] : about.at("results").items())
@@ -179,7 +209,7 @@ void ReconstructMemory::open(const ReconstructOptions& options, const QdqPlan& p
 }
 
 void require_resumable(const ReconstructOptions& options, const Dataset& data, std::int64_t samples) {
-  const std::filesystem::path file = file_in(options.checkpoints);
+  const std::filesystem::path file = reconstruction_checkpoint(options.checkpoints);
   if (options.checkpoints.empty() || !options.resume || !std::filesystem::exists(file)) return;
   json about;
   try {

@@ -11,13 +11,16 @@
 
 namespace lithe {
 
+/// The file in which the checkpoints' folder keeps what is finished.
+std::filesystem::path reconstruction_checkpoint(const std::filesystem::path& folder);
+
 /// Keeps the results of finished slices and the plan as it stands, in one file that appears whole or not at
 /// all. Without a folder it remembers nothing.
 class ReconstructMemory {
  public:
   /// Reads the file if `options.resume`; `at_once` samples run at a time. Throws Error(Input) if it was made
-  /// with other options, data or model; that it is damaged or not there is told in `notes`, and the work
-  /// starts anew.
+  /// with other options, data or model. That it is damaged or not there is told in `notes`, and the work
+  /// starts anew; that threads, device or `keep_better` are others is told too, and the work goes on.
   void open(const ReconstructOptions& options, const QdqPlan& plan, const Dataset& data, std::int64_t samples,
             std::int64_t at_once, std::vector<std::string>& notes);
 

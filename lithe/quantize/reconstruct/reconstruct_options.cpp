@@ -7,8 +7,25 @@ namespace lithe {
 namespace {
 
 constexpr std::int64_t kPublishedSteps = 20000;
-constexpr double kPublishedRate = 1e-3, kPublishedScaleRate = 4e-5, kPublishedWeightScaleRate = 1e-4;
+constexpr double kPublishedScaleRate = 4e-5, kPublishedWeightScaleRate = 1e-4, kPublishedScalePassRate = 4e-4;
 constexpr double kHighestRate = 3e-2;  // beyond it roundings jump to and fro
+
+/// Rates of the roundings that were found good, by steps; fewer steps must still decide the roundings.
+struct Found {
+  double steps, rate;
+};
+constexpr Found kFast{500, 2e-2}, kBalanced{2000, 5e-3}, kPublished{20000, 1e-3};
+
+/// On a straight line between two of them, both numbers by their logarithms.
+double rounding_rate(std::int64_t steps) {
+  const auto given = static_cast<double>(steps);
+  if (given >= kPublished.steps) return kPublished.rate;
+  const Found &a = given < kBalanced.steps ? kFast : kBalanced,
+              &b = given < kBalanced.steps ? kBalanced : kPublished;
+  if (given == a.steps) return a.rate;
+  const double slope = std::log(b.rate / a.rate) / std::log(b.steps / a.steps);
+  return std::min(kHighestRate, a.rate * std::pow(given / a.steps, slope));
+}
 
 }  // namespace
 
@@ -29,10 +46,11 @@ std::string_view reconstruct_method_name(ReconstructMethod method) {
 void set_steps(ReconstructOptions& options, std::int64_t steps) {
   const double saved = static_cast<double>(kPublishedSteps) / static_cast<double>(steps);
   options.schedule.steps = steps;
-  // Through 500 steps of 2e-2 and 2,000 of 5e-3, near enough: fewer steps must still decide the roundings.
-  options.rounding_rate = std::min(kHighestRate, kPublishedRate * std::max(1.0, std::pow(saved, 0.8)));
-  options.scale_rate = kPublishedScaleRate * std::max(1.0, std::sqrt(saved));
-  options.weight_scale_rate = kPublishedWeightScaleRate * std::max(1.0, std::sqrt(saved));
+  const double faster = std::max(1.0, std::sqrt(saved));
+  options.rounding_rate = rounding_rate(steps);
+  options.scale_rate = kPublishedScaleRate * faster;
+  options.weight_scale_rate = kPublishedWeightScaleRate * faster;
+  options.scale_pass_rate = kPublishedScalePassRate * faster;
 }
 
 ReconstructOptions reconstruct_options(ReconstructMethod method, Effort effort) {
@@ -40,11 +58,9 @@ ReconstructOptions reconstruct_options(ReconstructMethod method, Effort effort) 
   switch (effort) {
     case Effort::Fast:
       set_steps(options, 500);
-      options.rounding_rate = 2e-2;
       break;
     case Effort::Balanced:
       set_steps(options, 2000);
-      options.rounding_rate = 5e-3;
       break;
     case Effort::Paper:
       set_steps(options, kPublishedSteps);

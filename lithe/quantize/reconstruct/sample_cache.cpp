@@ -20,6 +20,7 @@ at::Tensor CacheArena::allocate(std::int64_t rows, std::int64_t elements, at::Sc
     owned = bytes;
     used_ += bytes;
     peak_ = std::max(peak_, used_);
+    pass_peak_ = std::max(pass_peak_, used_);
     return at::empty({rows, elements}, type);
   }
   owned = 0;

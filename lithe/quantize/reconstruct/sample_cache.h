@@ -29,13 +29,20 @@ class CacheArena {
   at::Tensor allocate(std::int64_t rows, std::int64_t elements, at::ScalarType type, std::int64_t& owned);
   void release(std::int64_t owned) { used_ -= owned; }
 
+  /// For what is allocated from now on.
+  void set_budget(std::int64_t bytes) {
+    options_.budget = bytes;
+    pass_peak_ = used_;
+  }
+  std::int64_t pass_peak() const { return pass_peak_; }  // since the budget was set
+
   bool half() const { return options_.half; }
   std::int64_t peak() const { return peak_; }        // bytes in memory
   std::int64_t spilled() const { return spilled_; }  // bytes that went to disk, in all
 
  private:
   Options options_;
-  std::int64_t used_ = 0, peak_ = 0, spilled_ = 0;
+  std::int64_t used_ = 0, peak_ = 0, pass_peak_ = 0, spilled_ = 0;
   std::optional<TemporaryFolder> folder_;
   int files_ = 0;
 };

@@ -155,10 +155,7 @@ double SliceLearner::descend(const SliceJob& job, Variables& variables, const at
       gradients.emplace_back();
       loss += loss_of(target, output, indices, gradients.back());
     }
-    if (!std::isfinite(loss))
-      fail("slice '{}': the loss is not finite at step {}; lower the learning rates, or look at the data{}",
-           job.slice.name, step,
-           options_.checkpoints.empty() ? "" : "; finished slices are kept in the checkpoint");
+    if (!std::isfinite(loss)) return loss;
     if (!roots.empty()) torch::autograd::backward(roots, gradients);
   }
   return loss;
@@ -171,7 +168,7 @@ double SliceLearner::move(Variables& variables, std::int64_t step, double roundi
   for (const auto& weight : variables.soft)
     regulariser +=
         weight->step({.step = step,
-                      .rate = pass_.rounding_rate > 0 ? pass_.rounding_rate : options_.rounding_rate,
+                      .rate = pass_.rounding_rate,
                       .regulariser = rounding_weight,
                       .exponent = exponent,
                       .scale_rate = cosine_rate(options_.weight_scale_rate, step - 1, pass_.steps)});
@@ -225,6 +222,12 @@ SliceResult SliceLearner::learn(const SliceJob& job, QdqPlan& plan, Progress& pr
   bool regularised = false;
   for (std::int64_t step = 1; step <= pass_.steps; ++step) {
     const double loss = descend(job, variables, sampler.next(), step, drop_seed);
+    if (!std::isfinite(loss)) {
+      result.steps = result.diverged = step;
+      result.seconds = seconds_since(started);
+      progress.advance(pass_.steps - (step - 1) / kProgressStride * kProgressStride, job.slice.name);
+      return result;
+    }
     const bool regularise = schedule.regularises(step) && !variables.soft.empty();
     const double regulariser =
         move(variables, step, regularise ? pass_.rounding_weight : 0, schedule.exponent(step));

@@ -18,8 +18,8 @@ namespace lithe {
 /// What one pass over the network learns.
 struct PassSettings {
   bool weights = true, scales = true;
-  bool from_codes = false;         // roundings go on from the codes they have
-  double rounding_rate = 0;        // 0: that of the options
+  bool from_codes = false;  // roundings go on from the codes they have
+  double rounding_rate = 1e-3;
   double keep = 1;                 // share of activations and inputs that are quantised in a step
   bool float_activations = false;  // no activation is quantised at all
   double error_exponent = 2;       // of the reconstruction loss
@@ -54,7 +54,8 @@ class SliceLearner {
   SliceLearner(Executor& simulated, const SimulatedGraph& names, const Graph& reference,
                const ReconstructOptions& options, const PassSettings& pass, std::int64_t run_batch);
 
-  /// Learns, and writes codes and scales into `plan` and the executor.
+  /// Learns, and writes codes and scales into `plan` and the executor. Where a step's loss is not finite it
+  /// stops and leaves them as they were: SliceResult::diverged.
   SliceResult learn(const SliceJob& job, QdqPlan& plan, Progress& progress);
 
   /// Makes the executor compute with the codes and scales that the plan has for the job.
@@ -68,7 +69,8 @@ class SliceLearner {
   struct Variables;
 
   Variables open(const SliceJob& job, const QdqPlan& plan) const;
-  /// One forward and backward pass over the drawn samples, in parts; the loss.
+  /// One forward and backward pass over the drawn samples, in parts; the loss. Without gradients if it is not
+  /// finite.
   double descend(const SliceJob& job, Variables& variables, const at::Tensor& picked, std::int64_t step,
                  std::uint64_t drop_seed);
   /// Moves what is learnt; the regulariser before, not weighted.

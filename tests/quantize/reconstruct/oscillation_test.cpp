@@ -53,15 +53,21 @@ TEST(Oscillation, FallsWithinTheMarginDoNotCount) {
   EXPECT_THAT(describe_oscillation(losses, {}, 0.05).peaks, ElementsAre(2));
 }
 
-TEST(Oscillation, AFallIntoTheOutputIsToldApart) {
-  const std::vector<double> rising{1, 2, 3, 0.5}, falling{1, 4, 3, 0.5};
-  EXPECT_EQ(
-      summarise(describe_oscillation(rising), rising, unit_names(4), true),
-      "the loss does not oscillate: it falls behind none of 4 units but one; that it falls into the last "
-      "unit 'u3' (3 to 0.5) says nothing, its output being of another kind");
-  EXPECT_EQ(summarise(describe_oscillation(falling), falling, unit_names(4), true),
-            "the loss oscillates at 'u1': it falls behind 1 of 4 units, most behind 'u1' (4 to 3); that it "
-            "falls into the last unit 'u3' (3 to 0.5) says nothing, its output being of another kind");
+TEST(Oscillation, AFallIntoTheOutputCanBeLeftOut) {
+  const std::vector<double> rising{1, 2, 3, 0.5}, falling{1, 4, 3, 0.5}, inner{1, 4, 3, 5};
+  Oscillation seen = describe_oscillation(rising);
+  EXPECT_TRUE(forget_fall_into_output(seen, 4));
+  EXPECT_FALSE(seen.oscillates());
+  EXPECT_TRUE(seen.peaks.empty());
+  seen = describe_oscillation(falling);
+  EXPECT_TRUE(forget_fall_into_output(seen, 4));
+  EXPECT_THAT(seen.edges, ElementsAre(1));
+  EXPECT_THAT(seen.peaks, ElementsAre(1));
+  EXPECT_EQ(summarise(seen, falling, unit_names(4)),
+            "the loss oscillates at 'u1': it falls behind 1 of 4 units, most behind 'u1' (4 to 3)");
+  seen = describe_oscillation(inner);
+  EXPECT_FALSE(forget_fall_into_output(seen, 4));
+  EXPECT_THAT(seen.edges, ElementsAre(1));
 }
 
 TEST(Oscillation, MonotoneCurvesDoNotOscillate) {
