@@ -136,7 +136,7 @@ std::vector<std::string> insert_batch_norms(Graph& graph, std::vector<SparseLaye
     }
   }
   if (wanted.empty()) return {};
-  const std::vector<std::string> outputs = insert_norms(graph, wanted, data, samples, batch);
+  std::vector<std::string> outputs = insert_norms(graph, wanted, data, samples, batch);
   for (SparseLayer& layer : layers)
     if (const auto found = std::find(wanted.begin(), wanted.end(), layer.output); found != wanted.end())
       layer.output = outputs[static_cast<std::size_t>(found - wanted.begin())];
