@@ -169,16 +169,20 @@ TEST(Dfsq, LearnsRoundings) {
   }
 }
 
-TEST(Dfsq, DeadChannelsAndConstantImages) {
+/// The first convolution of a block makes a channel that is never positive.
+Graph with_dead_channel() {
   Graph graph = build_edsr(small_network());
-  // The first convolution of a block makes a channel that is never positive.
-  const std::vector<Layer> layers = find_layers(graph);
-  for (const Layer& layer : layers)
+  for (const Layer& layer : find_layers(graph))
     if (layer.name == "body.0.conv1") {
       at::Tensor bias = to_tensor(graph.constants.at(layer.bias)).clone();
       bias[0] = -1000;
       graph.constants.at(layer.bias) = to_tensor_data(bias);
     }
+  return graph;
+}
+
+TEST(Dfsq, DeadChannelsAndConstantImages) {
+  const Graph graph = with_dead_channel();
   Progress silent;
   for (const SubsetStatistics statistics : {SubsetStatistics::Dynamic, SubsetStatistics::Static})
     for (const PointMethod points : {PointMethod::KMeans, PointMethod::Exact}) {
@@ -201,14 +205,7 @@ TEST(Dfsq, DeadChannelsAndConstantImages) {
 
 // One dead channel of varied pictures, and nothing else, is counted.
 TEST(Dfsq, CountsChannelsThatDoNotVary) {
-  Graph graph = build_edsr(small_network());
-  const std::vector<Layer> layers = find_layers(graph);
-  for (const Layer& layer : layers)
-    if (layer.name == "body.0.conv1") {
-      at::Tensor bias = to_tensor(graph.constants.at(layer.bias)).clone();
-      bias[0] = -1000;
-      graph.constants.at(layer.bias) = to_tensor_data(bias);
-    }
+  const Graph graph = with_dead_channel();
   for (const SubsetStatistics statistics : {SubsetStatistics::Dynamic, SubsetStatistics::Static})
     for (const PointMethod points : {PointMethod::KMeans, PointMethod::Exact}) {
       const Quantized result = quantized_by(graph, {.statistics = statistics, .points = points}, 4, 0);
