@@ -203,9 +203,8 @@ void run_eval(EvalFlags& flags) {
   if (!flags.outputs.empty() && flags.inputs.empty()) fail("--outputs needs --inputs");
   if (!flags.against.empty() && flags.data.empty()) fail("--against needs --data");
   if (flags.tile > 0 && flags.data.empty()) fail("--tile needs --data");
-  call.check_outputs(false);
   check_overwriting(call, {{"--data", flags.data}, {"--inputs", flags.inputs}, {"--against", flags.against}},
-                    {{"--outputs", flags.outputs}});
+                    {{"--outputs", flags.outputs}}, false);
   const at::Device device = set_up_torch(call);
   Graph graph = read_onnx(model);
   const Preprocess preprocess = preprocess_for(model, graph, flags.preprocess);

@@ -37,7 +37,6 @@ std::string path_for(const std::string& output, int bits) {
 void run_export(MultibitExportFlags& flags) {
   Invocation& call = flags.call;
   if (call.options.output.empty()) fail("multibit export needs -o FILE");
-  call.check_outputs(false);
   set_up_torch(call);
   const Graph graph = read_onnx(call.options.model);
   const MultibitInfo info = multibit_info(graph);
@@ -52,7 +51,7 @@ void run_export(MultibitExportFlags& flags) {
   if (!selectable && bits.size() > 1)
     for (const int one : bits)
       written.push_back({fmt::format("-o at {} bits,", one), path_for(call.options.output, one)});
-  check_overwriting(call, {}, written);
+  check_overwriting(call, {}, written, false);
   std::vector<std::pair<std::string, Graph>> results;
   if (selectable) {
     results.emplace_back(call.options.output, deploy_selectable(graph, bits));

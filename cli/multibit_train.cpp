@@ -193,7 +193,6 @@ void run_train(MultibitTrainFlags& flags) {
   const bool by_name = names_network(call.options.model);
   const at::Device device = set_up_torch(call);
   MultibitOptions options = options_of(flags, by_name, device);
-  call.check_outputs();
   check_overwriting(call, {{"--data", flags.data}, {"--val", flags.validation}});
   Graph model;
   Preprocess preprocess;

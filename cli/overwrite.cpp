@@ -30,20 +30,23 @@ bool same_file(const std::string& a, const std::string& b) {
 }  // namespace
 
 void check_overwriting(const Invocation& call, const std::vector<NamedFile>& reads,
-                       const std::vector<NamedFile>& writes) {
+                       const std::vector<NamedFile>& writes, bool plots) {
+  call.check_outputs(plots);
   std::vector<NamedFile> results{{"-o", call.options.output}};
-  results.insert(results.end(), writes.begin(), writes.end());
+  for (const NamedFile& result : writes) {
+    if (same_file(result.path, call.options.model))
+      fail("{} {} is the model itself, which would be lost; give another file", result.flag, result.path);
+    if (!result.path.empty()) require_writable(result.path);
+    results.push_back(result);
+  }
   for (std::size_t i = 0; i < results.size(); ++i) {
     const auto& [flag, path] = results[i];
-    if (same_file(path, call.options.model))
-      fail("{} {} is the model itself, which would be lost; give another file", flag, path);
     for (const NamedFile& read : reads)
       if (same_file(path, path_of(read.path)))
         fail("{} {} is the file of {}, which would be lost; give another file", flag, path, read.flag);
     for (std::size_t other = 0; other < i; ++other)
       if (same_file(path, results[other].path))
         fail("{} and {} name one file, {}; give another file", results[other].flag, flag, path);
-    if (!path.empty()) require_writable(path);
   }
 }
 

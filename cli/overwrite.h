@@ -14,10 +14,10 @@ struct NamedFile {
   std::string flag, path;
 };
 
-/// Finds out before the work whether -o and the further results `writes` can be written, and that none of
-/// them is the model, a file of `reads`, or another result. Throws Error(Input) naming both flags.
+/// `Invocation::check_outputs`, and besides whether the further results `writes` can be written, and that no
+/// result is the model, a file of `reads`, or another result. Throws Error(Input) naming both flags.
 void check_overwriting(const Invocation& call, const std::vector<NamedFile>& reads,
-                       const std::vector<NamedFile>& writes = {});
+                       const std::vector<NamedFile>& writes = {}, bool plots = true);
 
 /// Where checkpoints lie if --checkpoints does not say: "OUTPUT.checkpoints".
 std::string default_checkpoints(const std::string& output);

@@ -194,7 +194,6 @@ void quantize_model(QuantizeFlags& flags, const QuantizeOptions& options) {
   if (flags.calib.empty() && flags.data.empty() && !sweep.empty())
     fail("--sweep needs --calib or --data to measure on");
   const Graph model = read_fitting_model(call.options.model, {});
-  call.check_outputs();
   check_overwriting(call, {{"--calib", flags.calib}, {"--data", flags.data}});
   if (options.reconstruct) {
     require_parent_folder(options.reconstruct->checkpoints, "--checkpoints");

@@ -135,7 +135,6 @@ void run_sparsify(SparsifyFlags& flags) {
   if (call.options.output.empty()) fail("sparsify needs -o FILE for the result (or --dry-run)");
   if (flags.data.empty() && options.method != SparsifyMethod::Magnitude)
     fail("--method {} trains and needs --data; without data there is --method magnitude", flags.method);
-  call.check_outputs();
   check_overwriting(call, {{"--data", flags.data}, {"--val", flags.val}});
   const std::int64_t limit = call.options.limit;
   const auto open = [&](const std::string& spec) -> DatasetPtr {

@@ -59,7 +59,6 @@ void run_train(TrainFlags& flags) {
   if (address && device.is_cuda())
     device = at::Device(at::kCUDA, static_cast<at::DeviceIndex>(address->local_rank));
   if (first) {
-    call.check_outputs();
     check_overwriting(call,
                       {{"--data", flags.data},
                        {"--val", flags.validation},
