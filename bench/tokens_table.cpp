@@ -2,6 +2,7 @@
 // transformers that are trained here.
 //   tokens_table [--tier smoke|small|paper] [--data-root DIR] [--results FILE] [--seeds N] [--threads N]
 //                [--budgets 0.6,0.45] [--shard I/N]
+//   tokens_table --model FILE --train DATA --test DATA [--mean M --std S] [--first-block] ...
 // Every finished run is one JSON line appended to FILE (default tokens_<tier>.jsonl); a run that is there is
 // not done again. The networks are kept beside it. Tables and gates come from the file.
 //
@@ -10,6 +11,9 @@
 // and its training, and the search. All methods of a seed share the network, the held-out images and the
 // budget, which each meets from below to within a token. "learned" is DiffRate with the budget met by its
 // multiplier and the repair.
+//
+// --model takes a trained network instead; seeds then draw only the images of the search and their order, so
+// that methods without a search (evit, tome, fraction, count, random) are equal at all seeds.
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
 
@@ -88,6 +92,8 @@ struct Bench {
   int threads = 1;
   fs::path results, root;
   DatasetPtr train, test;
+  std::string model;         // "": networks are trained here
+  bool first_block = false;  // it may remove tokens too
 };
 
 DatasetPtr cifar(const fs::path& file) {
@@ -96,6 +102,7 @@ DatasetPtr cifar(const fs::path& file) {
 }
 
 Graph trained_network(const Bench& bench, int seed) {
+  if (!bench.model.empty()) return read_onnx(bench.model);
   const fs::path path = fs::path(bench.results).replace_extension() / fmt::format("net_{}.onnx", seed);
   if (fs::exists(path)) return read_onnx(path);
   fs::create_directories(path.parent_path());
@@ -178,6 +185,7 @@ void run_all(const Bench& bench, RunFile& runs, const bench::TableFlags& flags) 
         const std::clock_t start = std::clock();
         TokensOptions options = method.options;
         options.share = budget;
+        options.first_block = bench.first_block;
         if (options.method != TokenMethod::Random) options.seed = static_cast<std::uint64_t>(seed);
         options.train.epochs = bench.tier.search_epochs;
         options.repair_samples = bench.tier.repair;
@@ -306,6 +314,9 @@ void print_gates(const Bench& bench, const RunFile& runs) {
 
 struct Arguments : bench::TableFlags {
   std::vector<double> budgets;
+  std::string model, train, test;
+  PreprocessFlags preprocess;
+  bool first_block = false;
 };
 
 int run(const Arguments& arguments) {
@@ -316,7 +327,16 @@ int run(const Arguments& arguments) {
   if (arguments.seeds > 0) bench.tier.seeds = arguments.seeds;
   if (!arguments.budgets.empty()) bench.tier.budgets = arguments.budgets;
   at::set_num_threads(bench.threads);
-  if (arguments.tier == "paper") {
+  if (!arguments.model.empty()) {
+    if (arguments.train.empty() || arguments.test.empty())
+      fail("--model {}: give --train and --test, the images of the search and those of the table",
+           arguments.model);
+    bench.model = arguments.model;
+    bench.first_block = arguments.first_block;
+    const Preprocess preprocess = apply_flags({}, arguments.preprocess);
+    bench.train = open_dataset(arguments.train, preprocess);
+    bench.test = open_dataset(arguments.test, preprocess);
+  } else if (arguments.tier == "paper") {
     if (bench.root.empty()) {
       fmt::print(
           "tokens_table: the tier paper needs CIFAR-10; give its folder by --data-root or LITHE_DATA\n");
@@ -346,5 +366,12 @@ int main(int argc, char** argv) {
   app.add_option("--budgets", arguments.budgets, "shares of multiply-accumulates, instead of the tier's")
       ->delimiter(',')
       ->check(CLI::Range(0.0, 1.0));
+  app.add_option("--model", arguments.model, "a trained network, instead of those trained here");
+  app.add_option("--train", arguments.train,
+                 "with --model: images of the search, as docs/data.md names them");
+  app.add_option("--test", arguments.test, "with --model: labelled images of the table");
+  app.add_option("--mean", arguments.preprocess.mean, "with --model: as `lithe eval` takes it");
+  app.add_option("--std", arguments.preprocess.std, "with --model: as `lithe eval` takes it");
+  app.add_flag("--first-block", arguments.first_block, "with --model: block 1 may remove tokens too");
   return bench::run_table(app, arguments, argc, argv, [&] { return run(arguments); });
 }
