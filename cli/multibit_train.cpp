@@ -194,6 +194,7 @@ void run_train(MultibitTrainFlags& flags) {
   const at::Device device = set_up_torch(call);
   MultibitOptions options = options_of(flags, by_name, device);
   check_overwriting(call, {{"--data", flags.data}, {"--val", flags.validation}});
+  if (!flags.dry_run) check_checkpoints(call, options.train.checkpoints);
   Graph model;
   Preprocess preprocess;
   if (by_name) {

@@ -54,6 +54,21 @@ std::string default_checkpoints(const std::string& output) {
   return output + ".checkpoints";
 }
 
+void check_checkpoints(Invocation& call, const fs::path& folder, const std::vector<NamedFile>& reads) {
+  for (const char* name : {"last", "previous", "next", "best"})
+    for (const NamedFile& read : reads)
+      if (const std::string own = (folder / (std::string(name) + ".safetensors")).string();
+          same_file(own, path_of(read.path)))
+        fail(
+            "{} {} is a checkpoint that this training writes over; copy it elsewhere, or give another -o or "
+            "--checkpoints",
+            read.flag, read.path);
+  std::error_code missing;
+  if (const fs::path last = folder / "last.safetensors"; !call.options.resume && fs::exists(last, missing))
+    call.warn(fmt::format("{} is of an earlier run, which is replaced; --resume would go on from it",
+                          last.string()));
+}
+
 void remove_checkpoints(const fs::path& folder) {
   std::error_code ignored;
   for (const char* name : {"last", "previous", "next", "best", "reconstruction"})

@@ -22,6 +22,12 @@ void check_overwriting(const Invocation& call, const std::vector<NamedFile>& rea
 /// Where checkpoints lie if --checkpoints does not say: "OUTPUT.checkpoints".
 std::string default_checkpoints(const std::string& output);
 
+/// Before the work: says that a run which stopped is about to be replaced, where `folder` holds one and
+/// --resume is not given. Throws Error(Input) naming the flag if a file of `reads` is a checkpoint that a
+/// training in `folder` writes over.
+void check_checkpoints(Invocation& call, const std::filesystem::path& folder,
+                       const std::vector<NamedFile>& reads = {});
+
 /// Removes the checkpoints of a training or a reconstruction from `folder`, and the folder if nothing else is
 /// in it. What cannot be removed stays and does no harm.
 void remove_checkpoints(const std::filesystem::path& folder);

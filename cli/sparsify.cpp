@@ -1,6 +1,7 @@
 // `lithe sparsify`: N:M sparse weights.
 #include <cstdio>
 #include <filesystem>
+#include <memory>
 #include <set>
 #include <sstream>
 
@@ -16,6 +17,8 @@
 #include "lithe/base/error.h"
 #include "lithe/graph/onnx.h"
 #include "lithe/sparsify/sparsify.h"
+#include "lithe/train/agreement.h"
+#include "lithe/train/distributed.h"
 
 namespace lithe::cli {
 namespace {
@@ -53,6 +56,51 @@ TrainOptions recipe_of(const SparsifyFlags& flags, at::Device device) {
   return train;
 }
 
+void refuse_idle_flags(const SparsifyFlags& flags) {
+  const CLI::App& verb = *flags.verb;
+  const std::string is = "with --method " + flags.method;
+  const std::vector<std::string> training{"--epochs",
+                                          "--optimiser",
+                                          "--lr",
+                                          "--momentum",
+                                          "--nesterov",
+                                          "--warmup",
+                                          "--schedule",
+                                          "--step-epochs",
+                                          "--weight-decay",
+                                          "--decay-all",
+                                          "--label-smoothing",
+                                          "--clip-norm",
+                                          "--ema",
+                                          "--loss",
+                                          "--flip",
+                                          "--padded-crop",
+                                          "--random-resized-crop",
+                                          "--least-area",
+                                          "--colour-jitter",
+                                          "--mixup",
+                                          "--patch",
+                                          "--val-share",
+                                          "--evaluate-every",
+                                          "--checkpoints",
+                                          "--checkpoint-every",
+                                          "--distil",
+                                          "--resume"};
+  if (flags.method == "magnitude") refuse_idle(verb, training, is + " nothing is trained");
+  if (flags.method == "magnitude" || flags.method == "asp")
+    refuse_idle(verb, {"--decay", "--tighten"}, is + " masks do not change");
+  if (flags.method != "spre")
+    refuse_idle(verb, {"--branch-gamma", "--spatial-update", "--spatial-margin", "--spatial", "--faithful"},
+                is + " there are no branches");
+  if (flags.distil == 0) refuse_idle(verb, {"--temperature"}, "there is no --distil");
+  if (flags.recipe.optimiser == "adamw")
+    refuse_idle(verb, {"--momentum", "--nesterov"}, "it is for --optimiser sgd");
+  if (flags.budget.empty())
+    refuse_idle(verb, {"--candidates"}, "there is no --budget");
+  else
+    refuse_idle(verb, {"--pattern"}, "--budget chooses among --candidates");
+}
+
 SparsifyOptions options_of(const SparsifyFlags& flags, const Preprocess& preprocess, at::Device device) {
   SparsifyOptions options;
   options.method = flags.method == "magnitude" ? SparsifyMethod::Magnitude
@@ -79,8 +127,6 @@ SparsifyOptions options_of(const SparsifyFlags& flags, const Preprocess& preproc
   }
   options.permute = flags.permute;
   options.decay = flags.decay;
-  if (flags.tighten > 0 && (flags.method == "magnitude" || flags.method == "asp"))
-    fail("--tighten is for methods that learn masks, not --method {}; leave it out", flags.method);
   options.tighten_epochs = flags.tighten;
   options.faithful = flags.faithful;
   if (flags.branch_gamma >= 0) options.branch_gamma = flags.branch_gamma;
@@ -127,7 +173,13 @@ void show_plan(SparsifyFlags& flags, const Graph& model, const SparsifyOptions& 
 
 void run_sparsify(SparsifyFlags& flags) {
   Invocation& call = flags.call;
-  const at::Device device = set_up_torch(call);
+  refuse_idle_flags(flags);
+  at::Device device = set_up_torch(call);
+  const auto address = process_group_from_environment();
+  const bool first = !address || address->rank == 0;
+  if (!first) call.options.quiet = true;
+  if (address && device.is_cuda())
+    device = at::Device(at::kCUDA, static_cast<at::DeviceIndex>(address->local_rank));
   const Graph model = read_onnx(call.options.model);
   const Preprocess preprocess = preprocess_for(call.options.model, model, flags.preprocess);
   SparsifyOptions options = options_of(flags, preprocess, device);
@@ -135,7 +187,14 @@ void run_sparsify(SparsifyFlags& flags) {
   if (call.options.output.empty()) fail("sparsify needs -o FILE for the result (or --dry-run)");
   if (flags.data.empty() && options.method != SparsifyMethod::Magnitude)
     fail("--method {} trains and needs --data; without data there is --method magnitude", flags.method);
-  check_overwriting(call, {{"--data", flags.data}, {"--val", flags.val}});
+  const bool trains = options.method != SparsifyMethod::Magnitude;
+  const std::unique_ptr<Collective> group = address ? join_process_group(*address, device) : nullptr;
+  options.train.collective = group.get();
+  Agreement(group.get(), device).together([&] {
+    if (!first) return;
+    check_overwriting(call, {{"--data", flags.data}, {"--val", flags.val}});
+    if (trains) check_checkpoints(call, options.train.checkpoints);
+  });
   const std::int64_t limit = call.options.limit;
   const auto open = [&](const std::string& spec) -> DatasetPtr {
     if (spec.empty()) return nullptr;
@@ -171,6 +230,7 @@ void run_sparsify(SparsifyFlags& flags) {
     told.insert(text);
   };
   Sparsified result = sparsify(model, data, options, call.progress());
+  if (!first) return;
   keep_preprocess(result.graph, preprocess);
   if (held_out) {
     Executor dense(model, {.device = device});
@@ -178,7 +238,7 @@ void run_sparsify(SparsifyFlags& flags) {
   }
 
   write_onnx(result.graph, call.options.output);  // after all that can fail for the user's reasons
-  if (flags.recipe.checkpoints.empty()) remove_checkpoints(options.train.checkpoints);
+  if (trains && flags.recipe.checkpoints.empty()) remove_checkpoints(options.train.checkpoints);
   summary.bytes_before = static_cast<std::int64_t>(std::filesystem::file_size(call.options.model));
   summary.bytes_after = static_cast<std::int64_t>(std::filesystem::file_size(call.options.output));
   std::vector<std::string> files{call.options.output};
@@ -269,8 +329,8 @@ void add_learning_flags(CLI::App& verb, SparsifyFlags& flags) {
 void add_sparsify(CLI::App& app) {
   auto flags = std::make_shared<SparsifyFlags>();
   CLI::App* verb = flags->verb = app.add_subcommand("sparsify", summary_of("sparsify"));
-  flags->call.add_flags(*verb,
-                        {Flag::Output, Flag::Seed, Flag::Threads, Flag::Device, Flag::Limit, Flag::Resume});
+  flags->call.add_flags(*verb, {Flag::Output, Flag::Seed, Flag::Threads, Flag::Device, Flag::Limit,
+                                Flag::Memory, Flag::Resume});
   verb->add_option("--data", flags->data, std::string("labelled data to train on: ") + kDataHelp);
   verb->add_option("--val", flags->val, "held-out data to measure the accuracy on, before and after");
   add_pruning_flags(*verb, *flags);

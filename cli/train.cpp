@@ -1,4 +1,8 @@
 // `lithe train`: a network by name or an ONNX model, data and a recipe in; a trained model out.
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <filesystem>
 
@@ -17,6 +21,7 @@
 #include "lithe/graph/safetensors.h"
 #include "lithe/graph/sparsity_record.h"
 #include "lithe/models/registry.h"
+#include "lithe/train/agreement.h"
 #include "lithe/train/distributed.h"
 #include "lithe/train/initialise.h"
 #include "lithe/train/train.h"
@@ -36,6 +41,7 @@ struct TrainFlags {
   std::vector<std::string> frozen;
   std::int64_t classes = 0, scale = 2;
   bool from_scratch = false;
+  CLI::App* verb = nullptr;  // to ask which flags were given
 };
 
 void load_initial(Graph& graph, TrainFlags& flags) {
@@ -44,6 +50,50 @@ void load_initial(Graph& graph, TrainFlags& flags) {
     flags.call.warn(
         fmt::format("{} lacks {} of the model's constants, the first is '{}'; they start as they were",
                     flags.init, loaded.missing.size(), loaded.missing.front()));
+  if (!loaded.unknown.empty())
+    flags.call.warn(
+        fmt::format("{} holds {} weights that the model lacks, the first is '{}'; they are not used",
+                    flags.init, loaded.unknown.size(), loaded.unknown.front()));
+}
+
+void refuse_idle_flags(const TrainFlags& flags, bool by_name) {
+  const CLI::App& verb = *flags.verb;
+  if (flags.teacher.empty()) refuse_idle(verb, {"--distil", "--temperature"}, "there is no --teacher");
+  if (flags.recipe.optimiser == "adamw")
+    refuse_idle(verb, {"--momentum", "--nesterov"}, "it is for --optimiser sgd");
+  if (by_name)
+    refuse_idle(verb, {"--from-scratch"}, "a network built by name starts from scratch");
+  else
+    refuse_idle(verb, {"--classes", "--scale-factor"}, "an ONNX model has its own outputs");
+}
+
+constexpr double kNearly = 1e-3;  // as good as equal
+
+/// One number for all channels or one a channel; none: `otherwise`.
+bool same_numbers(const std::vector<double>& a, const std::vector<double>& b, double otherwise) {
+  const auto at = [&](const std::vector<double>& of, std::size_t channel) {
+    return of.empty() ? otherwise : of[std::min(channel, of.size() - 1)];
+  };
+  for (std::size_t channel = 0; channel < std::max({a.size(), b.size(), std::size_t{1}}); ++channel)
+    if (std::abs(at(a, channel) - at(b, channel)) > kNearly) return false;
+  return true;
+}
+
+/// A teacher sees what the student sees, so both must want the same numbers.
+GraphPtr read_teacher(const std::string& path, const Preprocess& student) {
+  const Graph teacher = read_onnx(path);
+  if (preprocess_is_known(path, teacher, {})) {
+    const Preprocess own = preprocess_for(path, teacher);
+    if (!same_numbers(own.mean, student.mean, 0) || !same_numbers(own.std, student.std, 1) ||
+        std::abs(own.scale / student.scale - 1) > kNearly)
+      fail(
+          "--teacher {} expects --mean {:.4g} --std {:.4g} --scale {:.4g}, but sees what the model does: "
+          "--mean "
+          "{:.4g} --std {:.4g} --scale {:.4g}; train the model with the teacher's numbers",
+          path, fmt::join(own.mean, ","), fmt::join(own.std, ","), own.scale, fmt::join(student.mean, ","),
+          fmt::join(student.std, ","), student.scale);
+  }
+  return std::make_shared<const Graph>(teacher);
 }
 
 void run_train(TrainFlags& flags) {
@@ -58,18 +108,22 @@ void run_train(TrainFlags& flags) {
   if (!first) call.options.quiet = true;
   if (address && device.is_cuda())
     device = at::Device(at::kCUDA, static_cast<at::DeviceIndex>(address->local_rank));
-  if (first) {
-    check_overwriting(call,
-                      {{"--data", flags.data},
-                       {"--val", flags.validation},
-                       {"--init", flags.init},
-                       {"--teacher", flags.teacher}},
-                      {{"--save-weights", flags.weights}});
-  }
+  const bool by_name = names_network(call.options.model);
+  refuse_idle_flags(flags, by_name);
   TrainOptions options =
       training_options(flags.recipe, call, device, flags.recipe.optimiser == "adamw" ? kAdamRate : kSgdRate);
+  const std::unique_ptr<Collective> group = address ? join_process_group(*address, device) : nullptr;
+  options.collective = group.get();
+  Agreement(group.get(), device).together([&] {
+    if (!first) return;
+    const std::vector<NamedFile> reads{{"--data", flags.data},
+                                       {"--val", flags.validation},
+                                       {"--init", flags.init},
+                                       {"--teacher", flags.teacher}};
+    check_overwriting(call, reads, {{"--save-weights", flags.weights}});
+    check_checkpoints(call, options.checkpoints, reads);
+  });
 
-  const bool by_name = names_network(call.options.model);
   Graph graph;
   Preprocess preprocess;
   if (by_name) {
@@ -98,15 +152,11 @@ void run_train(TrainFlags& flags) {
                         *data, preprocess);
   if (!by_name && flags.from_scratch) initialise(graph, call.options.seed);
   if (!flags.init.empty()) load_initial(graph, flags);
-  if (!flags.teacher.empty())
-    options.distillation.teacher = std::make_shared<const Graph>(read_onnx(flags.teacher));
+  if (!flags.teacher.empty()) options.distillation.teacher = read_teacher(flags.teacher, preprocess);
   options.frozen = flags.frozen;
   for (const std::string& name : options.frozen)
     if (!graph.is_constant(name)) fail("--freeze {}: the model has no constant of that name", name);
 
-  std::unique_ptr<Collective> group;
-  if (address) group = join_process_group(*address, device);
-  options.collective = group.get();
   options.on_epoch = [&](const EpochRecord& record) {
     call.say("{}", epoch_line(record, options.epochs));
     std::fflush(stdout);  // also where it is a file that somebody follows
@@ -144,7 +194,7 @@ void run_train(TrainFlags& flags) {
 
 void add_train(CLI::App& app) {
   auto flags = std::make_shared<TrainFlags>();
-  CLI::App* verb = app.add_subcommand("train", summary_of("train"));
+  CLI::App* verb = flags->verb = app.add_subcommand("train", summary_of("train"));
   flags->call.add_flags(
       *verb, {Flag::Output, Flag::Seed, Flag::Threads, Flag::Device, Flag::Limit, Flag::Memory, Flag::Resume},
       false);

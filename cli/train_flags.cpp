@@ -110,6 +110,11 @@ void add_training_flags(CLI::App& verb, RecipeFlags& flags, const std::string& r
       ->check(at_least(1));
 }
 
+void refuse_idle(const CLI::App& verb, const std::vector<std::string>& names, const std::string& why) {
+  for (const std::string& name : names)
+    if (verb.get_option(name)->count() > 0) fail("{} has no effect: {}; leave it out", name, why);
+}
+
 TrainOptions training_options(const RecipeFlags& flags, const Invocation& call, at::Device device,
                               double rate) {
   TrainOptions options = flags.options;

@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "cli/verb.h"
 #include "lithe/train/train.h"
@@ -20,6 +21,10 @@ struct RecipeFlags {
 
 /// Adds the recipe, the augmentation, held-out samples and checkpoints. `rates` says what --lr is by default.
 void add_training_flags(CLI::App& verb, RecipeFlags& flags, const std::string& rates);
+
+/// Flags that would change nothing are a misunderstanding: throws Error(Input) naming the first of `names`
+/// that was given to the verb, and `why` it has no effect.
+void refuse_idle(const CLI::App& verb, const std::vector<std::string>& names, const std::string& why);
 
 /// The options with what the common flags say. `rate` is the learning rate where none is given. Throws
 /// Error(Input) naming the flag.

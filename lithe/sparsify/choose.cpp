@@ -28,8 +28,9 @@ double density_of(const SparsityPattern& pattern) {
   return static_cast<double>(pattern.kept) / static_cast<double>(pattern.group);
 }
 
-bool may_have(const SparseLayer& layer, const SparsityPattern& candidate) {
-  return layer.pattern && !layer.ruled && layer.groups.channels % candidate.group == 0;
+bool may_have(const SparseLayer& layer, const SparsityPattern& candidate, Ragged ragged) {
+  return layer.pattern && !layer.ruled &&
+         (ragged == Ragged::Pad || layer.groups.channels % candidate.group == 0);
 }
 
 /// The density of a layer whose pattern is not for the budget to choose; 1 at first for the others.
@@ -86,7 +87,7 @@ std::vector<Sensitivity> measure_sensitivity(const Graph& graph, const std::vect
                                              const DatasetPtr& data, const ChooseOptions& options,
                                              Progress& progress) {
   const at::NoGradGuard no_grad;
-  Executor dense(graph), executor(graph);
+  Executor dense(graph, {.device = options.device}), executor(graph, {.device = options.device});
   const DatasetPtr scored = seeded_subset(data, options.samples, options.seed);
   const ReestimateOptions norms{.batches = options.norm_batches,
                                 .batch = options.batch,
@@ -108,7 +109,7 @@ std::vector<Sensitivity> measure_sensitivity(const Graph& graph, const std::vect
   std::vector<Sensitivity> found;
   for (std::size_t i = 0; i < layers.size(); ++i)
     for (const SparsityPattern& pattern : options.candidates)
-      if (may_have(layers[i], pattern)) found.push_back({i, pattern, 0});
+      if (may_have(layers[i], pattern, options.ragged)) found.push_back({i, pattern, 0});
   progress.start("sensitivity", static_cast<std::int64_t>(found.size()));
   const double before = score();
   if (!std::isfinite(before))
@@ -131,12 +132,12 @@ std::vector<Sensitivity> measure_sensitivity(const Graph& graph, const std::vect
   return found;
 }
 
-void check_budget(const std::vector<SparseLayer>& layers, const std::vector<SparsityPattern>& candidates,
+void check_budget(const std::vector<SparseLayer>& layers, const ChooseOptions& options,
                   const SparsityBudget& budget) {
   require_reachable(layers, budget, [&](std::size_t i) {
     double density = given_density(layers[i]);
-    for (const SparsityPattern& candidate : candidates)
-      if (may_have(layers[i], candidate)) density = std::min(density, density_of(candidate));
+    for (const SparsityPattern& candidate : options.candidates)
+      if (may_have(layers[i], candidate, options.ragged)) density = std::min(density, density_of(candidate));
     return density;
   });
 }

@@ -1,6 +1,8 @@
 // A pattern for every layer under a budget.
 #pragma once
 
+#include <ATen/ATen.h>
+
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -27,6 +29,8 @@ struct ChooseOptions {
   std::int64_t batch = 64;
   int threads = 2;
   std::uint64_t seed = 0;
+  Ragged ragged = Ragged::Skip;  // Pad: candidates need not divide the input channels
+  at::Device device = at::kCPU;
 };
 
 /// What one pattern on one layer alone does to the network.
@@ -38,13 +42,13 @@ struct Sensitivity {
 
 /// Throws Error(Input), naming what can be reached, if the sparsest candidates do not meet the budget, or if
 /// it is of MACs that are not known.
-void check_budget(const std::vector<SparseLayer>& layers, const std::vector<SparsityPattern>& candidates,
+void check_budget(const std::vector<SparseLayer>& layers, const ChooseOptions& options,
                   const SparsityBudget& budget);
 
 /// Masks one layer at a time by magnitude, re-estimates batch norms, and scores. Layers without a pattern and
 /// those whose pattern the user gave by name are left out, and so are candidates that do not divide a layer's
-/// input channels. The score is the cross-entropy for labelled classification. Throws Error(Input) if that of
-/// the dense model is not finite.
+/// input channels, unless `ragged` allows them. The score is the cross-entropy for labelled classification.
+/// Throws Error(Input) if that of the dense model is not finite.
 std::vector<Sensitivity> measure_sensitivity(const Graph& graph, const std::vector<SparseLayer>& layers,
                                              const DatasetPtr& data, const ChooseOptions& options,
                                              Progress& progress);

@@ -130,6 +130,10 @@ Graph fold_masks(const MaskedGraph& masked, const Graph& learnt) {
   const bool still_used = std::any_of(graph.nodes.begin(), graph.nodes.end(),
                                       [](const Node& node) { return node.domain == "lithe"; });
   if (!still_used) graph.header.opsets.erase("lithe");
+  for (const SparsityRecord& earlier : sparsity_records(graph))  // of layers that were pruned before
+    if (std::none_of(records.begin(), records.end(),
+                     [&](const SparsityRecord& one) { return one.weight == earlier.weight; }))
+      records.push_back(earlier);
   keep_sparsity_records(graph, records);
   graph.remove_dead();
   graph.sort();

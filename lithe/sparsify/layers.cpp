@@ -56,6 +56,28 @@ std::string some_names(const std::vector<SparseLayer>& layers) {
   return layers.size() > 8 ? text + ", ..." : text;
 }
 
+/// Why none of the patterns suits the layer; "" if one does.
+std::string misfit(const SparseLayer& layer, const std::vector<SparsityPattern>& patterns, Ragged ragged) {
+  const std::int64_t channels = layer.groups.channels;
+  const auto all = [&](auto&& holds) { return std::all_of(patterns.begin(), patterns.end(), holds); };
+  const std::string names = patterns.size() == 1 ? format_sparsity(patterns[0]) : "every candidate";
+  if (all([](const SparsityPattern& one) { return one.kept == one.group; }))
+    return fmt::format("{} keeps everything", names);
+  if (all([&](const SparsityPattern& one) { return channels <= one.kept; }))
+    return fmt::format("{} input channels, which {} keeps", channels, names);
+  if (ragged == Ragged::Pad || !all([&](const SparsityPattern& one) { return channels % one.group != 0; }))
+    return {};
+  const std::string groups =
+      patterns.size() == 1 ? fmt::format("{}", patterns[0].group) : "the groups of any candidate";
+  if (ragged == Ragged::Error)
+    fail(
+        "layer '{}' has {} input channels, no multiple of {}; choose another pattern, --ragged skip or pad, "
+        "or "
+        "exclude it",
+        layer.name, channels, groups);
+  return fmt::format("{} input channels are no multiple of {}", channels, groups);
+}
+
 }  // namespace
 
 std::vector<std::int64_t> SparseLayer::kernel() const {
@@ -159,7 +181,6 @@ std::vector<SparseLayer> find_sparse_layers(const Graph& graph, const LayerPolic
   for (std::size_t i = 0; i < found.size(); ++i) {
     SparseLayer& one = found[i];
     if (!one.dense_reason.empty()) continue;
-    const std::int64_t channels = one.groups.channels;
     if (excluded[i])
       one.dense_reason = "excluded";
     else if (!wanted[i])
@@ -168,15 +189,12 @@ std::vector<SparseLayer> find_sparse_layers(const Graph& graph, const LayerPolic
       one.dense_reason = "first layer";
     else if (!asked[i] && one.last && !policy.prune_last)
       one.dense_reason = "last layer";
-    else if (!asked[i] && depthwise[i] && channels < wanted[i]->group && !policy.prune_depthwise)
-      one.dense_reason = fmt::format("{} input channels in a group of the convolution", channels);
-    else if (channels % wanted[i]->group != 0 && policy.ragged == Ragged::Error)
-      fail(
-          "layer '{}' has {} input channels, no multiple of {}; choose another pattern, --ragged skip or "
-          "pad, or exclude it",
-          one.name, channels, wanted[i]->group);
-    else if (channels % wanted[i]->group != 0 && policy.ragged == Ragged::Skip)
-      one.dense_reason = fmt::format("{} input channels are no multiple of {}", channels, wanted[i]->group);
+    else if (!asked[i] && depthwise[i] && one.groups.channels < wanted[i]->group && !policy.prune_depthwise)
+      one.dense_reason = fmt::format("{} input channels in a group of the convolution", one.groups.channels);
+    else if (policy.candidates.empty() || one.ruled)
+      one.dense_reason = misfit(one, {*wanted[i]}, policy.ragged);
+    else
+      one.dense_reason = misfit(one, policy.candidates, policy.ragged);
     if (one.dense_reason.empty()) one.pattern = wanted[i];
   }
   return found;

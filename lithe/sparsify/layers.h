@@ -61,6 +61,9 @@ struct LayerPolicy {
   std::vector<std::string> include;      // names that are pruned although the lines above say dense
   std::vector<PatternRule> pattern_for;  // over the pattern, and counts as include; later ones win
   std::vector<std::string> exclude;      // names that stay dense
+  /// Under a budget: what a layer may get, in place of `pattern`; a layer that some of them divide is not
+  /// ragged.
+  std::vector<SparsityPattern> candidates;
 };
 
 /// The layers in the order of the nodes, which must be sorted. A weight that several nodes read appears once,

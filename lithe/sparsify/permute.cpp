@@ -293,14 +293,14 @@ std::vector<PermutedGroup> permute_channels(Graph& graph, const std::vector<Spar
   std::vector<PermutedGroup> groups;
   std::set<std::string> done;
   for (const SparseLayer& layer : layers) {
-    if (!layer.pattern || layer.shared || done.contains(layer.name)) continue;
+    if (!layer.pattern || layer.shared || done.contains(layer.output)) continue;
     const std::string& input = typed.nodes[node_of(typed, layer.output)].input(0);
     const auto tied = tracer.trace(input);
     if (!tied) continue;
     PermutedGroup report;
     for (const SparseLayer* reader : tied->readers) {
       report.layers.push_back(reader->name);
-      done.insert(reader->name);
+      done.insert(reader->output);
     }
     if (tied->readers.empty()) continue;
     const std::vector<std::int64_t> order = search_order(graph, *tied, options, report);

@@ -7,6 +7,7 @@
 
 #include "lithe/base/error.h"
 #include "lithe/data/loader.h"
+#include "lithe/graph/sparsity_record.h"
 #include "lithe/kernels/magnitude_mask.h"
 #include "lithe/kernels/spatial_sparsity.h"
 #include "lithe/train/batch_size.h"
@@ -15,8 +16,8 @@
 namespace lithe {
 namespace {
 
-constexpr double kRounding = 0x1p-23;  // what rounding the kernels once may do to outputs, by their size
-constexpr double kCollapse = 0.25;     // one-shot masks at this density or below leave nothing that works
+constexpr double kLargeOutput = 80;  // above, rounding the kernels once may do more than 1e-5
+constexpr double kCollapse = 0.25;   // one-shot masks at this density or below leave nothing that works
 
 MaskOptions mask_options(const SparsifyOptions& options) {
   MaskOptions masks{.decay = options.decay, .spatial = options.spatial, .seed = options.train.seed};
@@ -81,6 +82,36 @@ Feeds first_samples(const Graph& graph, const DatasetPtr& data) {
   return loader.next(batch) && batch.size() == 2 ? bind_inputs(graph, batch.inputs) : Feeds{};
 }
 
+/// What `options.layers` says, with the patterns that a budget may choose.
+LayerPolicy policy_of(const SparsifyOptions& options) {
+  LayerPolicy policy = options.layers;
+  if (options.budget) policy.candidates = options.choose.candidates;
+  return policy;
+}
+
+ChooseOptions choice_of(const SparsifyOptions& options) {
+  ChooseOptions choose = options.choose;
+  choose.ragged = options.layers.ragged;
+  choose.device = options.train.device;
+  return choose;
+}
+
+/// Fails if a rewrite that should change nothing did; says so where only the rounding of float32 exceeds the
+/// tolerance.
+void require_unchanged(const FoldDifference& found, double tolerance, const char* what,
+                       std::vector<std::string>& notes) {
+  const double bound = tolerance * std::max(1.0, found.scale / kLargeOutput);
+  if (found.exact ? !(*found.exact <= bound) : !(found.relative <= tolerance))
+    fail("{} would change the output by {:.2g}{}, more than {:.2g}; nothing is written", what,
+         found.exact.value_or(found.relative), found.exact ? "" : " of its scale",
+         found.exact ? bound : tolerance);
+  if (!(found.relative <= tolerance))
+    notes.push_back(
+        fmt::format("{} moves the output by {:.2g} of its scale in float32, which is rounding: in float64 it "
+                    "is {:.2g}",
+                    what, found.relative, *found.exact));
+}
+
 /// Constants of `from` into the graph of the same names.
 void take_constants(Graph& into, const Graph& from) {
   for (auto& [name, data] : into.constants)
@@ -128,6 +159,20 @@ std::vector<std::string> departures(const SparsifyOptions& options) {
           "spatial masks are not measured afresh before every step");
   differs(options.tighten_epochs > 0, "the pattern is tightened");
   differs(!options.layers.prune_last, "the classifier stays dense");
+  differs(train.weight_decay != TrainOptions{}.weight_decay,
+          fmt::format("weight decay {} (0.0005)", train.weight_decay));
+  differs(options.decay != SparsifyOptions{}.decay,
+          fmt::format("decay of pruned weights {} (0.0002)", options.decay));
+  differs(options.spatial != SpatialChoice::Measured, "branches are placed as a control");
+  differs(options.permute, "channels are permuted");
+  differs(options.budget.has_value() || !options.layers.pattern_for.empty(),
+          "layers have patterns of their own");
+  differs(options.distillation > 0, "a teacher");
+  differs(train.clip_norm > 0, "gradients are clipped");
+  differs(train.ema_decay > 0, "weights are averaged");
+  differs(train.augmentation.mixup_alpha > 0, "mixup");
+  differs(!train.augmentation.flip || train.augmentation.padded_crop != 4,
+          "other augmentation than flips and crops over 4 pixels");
   differs(true, "batch norms are re-estimated before every evaluation");
   return found;
 }
@@ -135,8 +180,8 @@ std::vector<std::string> departures(const SparsifyOptions& options) {
 std::vector<SparseLayer> plan_sparsity(const Graph& model, const SparsifyOptions& options) {
   Graph graph = model;
   adopt_constants(graph);
-  std::vector<SparseLayer> layers = find_sparse_layers(graph, options.layers);
-  if (options.budget) check_budget(layers, options.choose.candidates, *options.budget);
+  std::vector<SparseLayer> layers = find_sparse_layers(graph, policy_of(options));
+  if (options.budget) check_budget(layers, choice_of(options), *options.budget);
   return layers;
 }
 
@@ -154,16 +199,19 @@ Sparsified sparsify(const Graph& model, const DatasetPtr& data, const SparsifyOp
   Graph graph = model;
   adopt_constants(graph);
   if (options.from_scratch) initialise(graph, options.train.seed);
-  std::vector<SparseLayer> layers = find_sparse_layers(graph, options.layers);
+  std::vector<SparseLayer> layers = find_sparse_layers(graph, policy_of(options));
   if (data && options.train.batch > 1)
     require_free_batch(graph, first_samples(graph, data), options.train.device);
   if (options.budget) {
-    check_budget(layers, options.choose.candidates, *options.budget);
-    result.sensitivities = measure_sensitivity(graph, layers, data, options.choose, progress);
+    check_budget(layers, choice_of(options), *options.budget);
+    result.sensitivities = measure_sensitivity(graph, layers, data, choice_of(options), progress);
     choose_patterns(layers, result.sensitivities, *options.budget);
   }
   if (options.permute) {
+    const Graph before = graph;
     result.permuted = permute_channels(graph, layers, options.permutation);
+    require_unchanged(fold_difference(before, graph, data), options.tolerance, "permuting channels",
+                      result.notes);
     if (result.permuted.empty())
       result.notes.push_back(
           "no channels could be permuted: the layers that make and read them are not tied by simple nodes");
@@ -225,14 +273,11 @@ Sparsified sparsify(const Graph& model, const DatasetPtr& data, const SparsifyOp
 
   result.graph = fold_masks(result.masked, learnt);
   result.fold_difference = fold_difference(learnt, result.graph, data);
-  const FoldDifference& fold = result.fold_difference;
-  if (!(fold.relative <= options.tolerance))
-    fail("folding would change the output by {:.2g} of its scale, more than {:.2g}; nothing is written",
-         fold.relative, options.tolerance);
-  const double bound = std::max(options.tolerance, kRounding * fold.scale);
-  if (fold.exact && !(*fold.exact <= bound))
-    fail("folding would change the output by {:.2g}, more than {:.2g}; nothing is written", *fold.exact,
-         bound);
+  require_unchanged(result.fold_difference, options.tolerance, "folding", result.notes);
+  for (const RecordState& broken : update_sparsity_records(result.graph))
+    result.notes.push_back(fmt::format("layer '{}' was {} before and is not any more: it {}",
+                                       broken.record.layer, format_sparsity(broken.record.pattern),
+                                       broken.problem));
   check_patterns(result.graph, result.masked.layers);
 
   for (std::size_t i = 0; i < layers.size(); ++i) {

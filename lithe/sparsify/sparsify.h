@@ -61,8 +61,10 @@ struct SparsifyOptions {
   TrainOptions train;         // recipe; its seed also draws branches and samples
   std::int64_t norm_batches = 40;
   std::int64_t norm_samples = 1024;  // for batch norms that are inserted
-  /// Of the fold: for the largest difference of the output over its scale in float32, and for that of the
-  /// output itself in float64 arithmetic (outputs above 80 are allowed the rounding of the kernels).
+  /// Of the fold (and of permuting): for the largest difference of the output itself in float64 arithmetic
+  /// (of outputs above 80, in proportion: kernels are rounded once). Float32 may differ by more in deep
+  /// networks, which a note tells; where float64 cannot run the graph, for the difference over its scale in
+  /// float32.
   double tolerance = 1e-5;
 };
 

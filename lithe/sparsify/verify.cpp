@@ -57,19 +57,22 @@ struct Compared {
 
 Compared compare(const Graph& learnt, const Graph& folded, const std::vector<Feeds>& samples, bool wide) {
   Executor a(learnt), b(folded);
-  const std::string output = learnt.outputs.at(0).name;
   Compared result;
   for (const Feeds& sample : samples) {
     Feeds feeds = sample;
     if (wide)
       for (auto& [name, value] : feeds)
         if (value.scalar_type() == at::kFloat) value = value.to(at::kDouble);
-    const at::Tensor wanted = a.run(feeds, {output}).at(output), got = b.run(feeds, {output}).at(output);
-    const Difference difference = lithe::difference(got, wanted);
-    if (!difference.finite)
-      fail("the output of the trained model is not finite; train again with a lower rate");
-    result.worst = std::max(result.worst, difference.max_abs);
-    result.scale = std::max(result.scale, wanted.abs().max().item<double>());
+    const Feeds wanted = a.run(feeds), got = b.run(feeds);
+    for (const ValueInfo& output : learnt.outputs) {
+      const at::Tensor& value = wanted.at(output.name);
+      if (!value.is_floating_point() || value.numel() == 0) continue;
+      const Difference difference = lithe::difference(got.at(output.name), value);
+      if (!difference.finite)
+        fail("the output of the trained model is not finite; train again with a lower rate");
+      result.worst = std::max(result.worst, difference.max_abs);
+      result.scale = std::max(result.scale, value.abs().max().item<double>());
+    }
   }
   return result;
 }

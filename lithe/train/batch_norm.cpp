@@ -17,11 +17,13 @@ constexpr std::uint64_t kOrder = 0x626e0000;
 /// training mode it then differs from evaluation in the batch norms only.
 Graph reporting_statistics(const Graph& graph) {
   Graph out = graph;
+  const GraphIndex index(graph);
   for (Node& node : out.nodes) {
     if (node.is("BatchNormalization")) node.attributes["momentum"] = 0.0f;
-    if (node.is("Dropout") && node.outputs.size() == 1) {
+    if (node.is("Dropout") && (node.outputs.size() == 1 || index.consumers(node.outputs[1]).empty())) {
       node.op_type = "Identity";
       node.inputs.resize(1);
+      node.outputs.resize(1);
       node.attributes.clear();
     }
   }

@@ -78,17 +78,26 @@ class PixelTable {
 
 class InMemory : public Dataset {
  public:
-  InMemory(const DatasetPtr& source, const Preprocess& preprocess, int threads)
+  /// Stops, and is not `complete`, as soon as the samples take more than `bound` bytes, or would by the first
+  /// ones.
+  InMemory(const DatasetPtr& source, const Preprocess& preprocess, int threads, std::int64_t bound)
       : labelled_(source->labelled()),
         has_targets_(source->has_targets()),
         class_names_(source->class_names()),
         inputs_(preprocess),
         targets_(preprocess) {
     Loader loader(source, {.batch = 64, .threads = threads});
-    Batch batch;
-    while (loader.next(batch))
+    const double room = static_cast<double>(bound), all = static_cast<double>(source->size());
+    for (Batch batch; loader.next(batch);) {
       for (std::int64_t i = 0; i < batch.size(); ++i) add(batch, i);
+      const double now = static_cast<double>(bytes_);
+      if (now > room || (size() == batch.size() && now / static_cast<double>(size()) * all > room)) return;
+    }
+    complete_ = true;
   }
+
+  bool complete() const { return complete_; }
+  std::int64_t bytes() const { return bytes_; }
 
   std::int64_t size() const override { return static_cast<std::int64_t>(samples_.size()); }
   bool labelled() const override { return labelled_; }
@@ -120,16 +129,24 @@ class InMemory : public Dataset {
       if (kept.input)
         kept.name = name;
       else
-        kept.sample.inputs[name] = one.clone();
+        bytes_ += size_of(kept.sample.inputs[name] = one.clone());
     }
     if (batch.targets.defined()) {
       kept.target = targets_.pack(batch.targets[i]);
-      if (!kept.target) kept.sample.target = batch.targets[i].clone();
+      if (!kept.target) bytes_ += size_of(kept.sample.target = batch.targets[i].clone());
     }
+    for (const std::optional<Pixels>* pixels : {&kept.input, &kept.target})
+      if (*pixels) bytes_ += std::ssize((*pixels)->values);
+    bytes_ += kBeside;
     samples_.push_back(std::move(kept));
   }
 
-  bool labelled_, has_targets_;
+  static constexpr std::int64_t kBeside = 256;  // names and the like, of a sample
+
+  static std::int64_t size_of(const at::Tensor& tensor) { return static_cast<std::int64_t>(tensor.nbytes()); }
+
+  bool labelled_, has_targets_, complete_ = false;
+  std::int64_t bytes_ = 0;
   std::vector<std::string> class_names_;
   PixelTable inputs_, targets_;
   std::vector<Kept> samples_;
@@ -137,15 +154,13 @@ class InMemory : public Dataset {
 
 }  // namespace
 
-DatasetPtr keep_in_memory(DatasetPtr dataset, const Preprocess& preprocess, std::int64_t memory_bytes,
+DatasetPtr keep_in_memory(DatasetPtr dataset, const Preprocess& preprocess, std::int64_t& memory_bytes,
                           int threads) {
   if (dataset->size() == 0) return dataset;
-  const Sample first = dataset->get(0);
-  std::int64_t bytes = 256;  // of names and the like
-  for (const auto& [name, tensor] : first.inputs) bytes += static_cast<std::int64_t>(tensor.nbytes());
-  if (first.target.defined()) bytes += static_cast<std::int64_t>(first.target.nbytes());
-  if (bytes > memory_bytes / dataset->size()) return dataset;
-  return std::make_shared<InMemory>(std::move(dataset), preprocess, threads);
+  auto kept = std::make_shared<InMemory>(dataset, preprocess, threads, memory_bytes);
+  if (!kept->complete()) return dataset;
+  memory_bytes -= kept->bytes();
+  return kept;
 }
 
 }  // namespace lithe

@@ -103,10 +103,11 @@ double learning_rate(const TrainOptions& options, std::int64_t step, std::int64_
   const double warmup = options.warmup_epochs, rate = options.learning_rate;
   const double now = static_cast<double>(step) / static_cast<double>(steps);  // in epochs
   if (options.schedule == Schedule::CosinePerEpoch) {
-    if (epoch < warmup) return rate * (epoch + 1) / warmup;
+    if (epoch < warmup) return rate * std::min(1.0, (epoch + 1) / warmup);
     return rate * 0.5 * (1 + std::cos(std::numbers::pi * epoch / epochs));
   }
-  if (now < warmup) return rate * static_cast<double>(step + 1) / (warmup * static_cast<double>(steps));
+  if (now < warmup)
+    return rate * std::min(1.0, static_cast<double>(step + 1) / (warmup * static_cast<double>(steps)));
   switch (options.schedule) {
     case Schedule::CosinePerStep:
       return rate * 0.5 * (1 + std::cos(std::numbers::pi * (now - warmup) / (epochs - warmup)));

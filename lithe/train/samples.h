@@ -10,10 +10,10 @@
 
 namespace lithe {
 
-/// The same samples from memory if they take at most `memory_bytes` there, else the data set itself. Images
-/// whose numbers stem from 8-bit pixels by `preprocess` are kept as pixels, and come out bit for bit as they
-/// went in.
-DatasetPtr keep_in_memory(DatasetPtr dataset, const Preprocess& preprocess, std::int64_t memory_bytes,
+/// The same samples from memory if they take at most `memory_bytes` there, which is then lowered by what they
+/// take; else the data set itself. Images whose numbers stem from 8-bit pixels by `preprocess` are kept as
+/// pixels, and come out bit for bit as they went in.
+DatasetPtr keep_in_memory(DatasetPtr dataset, const Preprocess& preprocess, std::int64_t& memory_bytes,
                           int threads);
 
 struct EpochOptions {

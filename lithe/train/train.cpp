@@ -40,6 +40,25 @@ bool draws_numbers(const Graph& graph) {
   });
 }
 
+/// Puts the constants back when it ends, also where an evaluation was interrupted: what is scored may differ
+/// from what is trained.
+class Detour {
+ public:
+  Detour(Executor& executor, std::set<std::string> learnt)
+      : executor_(executor), before_(executor), learnt_(std::move(learnt)) {}
+  Detour(const Detour&) = delete;
+  Detour& operator=(const Detour&) = delete;
+  ~Detour() {
+    executor_.set_training(true);
+    before_.restore(executor_, learnt_);
+  }
+
+ private:
+  Executor& executor_;
+  Snapshot before_;
+  std::set<std::string> learnt_;
+};
+
 /// Sums over the steps of an epoch so far; of this process.
 struct EpochSums {
   double loss = 0, right = 0, seconds = 0;
@@ -75,6 +94,7 @@ class Trainer {
     const auto start = Clock::now();
     agreement_.together([&] { resume(); });
     agreement_.require_equal(epoch_ * steps_ + step_, "the step to go on from");
+    load_best();
     hooks_->before_training(executor());
     progress_.start("train", options_.epochs * steps_);
     if (const std::int64_t done = epoch_ * steps_ + step_; done > 0) progress_.skip(done);
@@ -100,8 +120,9 @@ class Trainer {
 
   void prepare_data(const DatasetPtr& data) {
     Split split = split_data(data, options_);
+    std::int64_t memory = options_.memory_bytes;  // of both together
     const auto keep = [&](DatasetPtr samples) {
-      return keep_in_memory(std::move(samples), options_.preprocess, options_.memory_bytes, options_.threads);
+      return keep_in_memory(std::move(samples), options_.preprocess, memory, options_.threads);
     };
     data_ = keep(std::move(split.training));
     if (split.validation) validation_ = keep(std::move(split.validation));
@@ -175,7 +196,10 @@ class Trainer {
   json recipe() const {
     TrainOptions options = options_;
     options.batch = batch_;
-    return recipe_json(options, data_->size(), processes_, names_, hooks_->recipe());
+    json recipe = recipe_json(options, data_->size(), processes_, names_, hooks_->recipe());
+    recipe["evaluate_every"] = options_.evaluate_every;
+    recipe["validation_samples"] = validation_ ? validation_->size() : 0;
+    return recipe;
   }
 
   void resume() {
@@ -200,6 +224,10 @@ class Trainer {
     require_same_recipe(progress.at("recipe"), recipe(), options_.checkpoints);
     epoch_ = progress.at("epoch");
     step_ = progress.at("step");
+    if (epoch_ < 0 || epoch_ > options_.epochs || step_ < 0 || step_ > steps_ ||
+        (epoch_ == options_.epochs && step_ > 0))
+      fail("{}: the checkpoint stands at epoch {}, step {}, of {} epochs of {} steps; leave --resume out",
+           options_.checkpoints.string(), epoch_, step_, options_.epochs, steps_);
     sums_ = {.loss = progress.at("loss_sum"),
              .right = progress.at("right_sum"),
              .seconds = progress.at("seconds"),
@@ -208,16 +236,21 @@ class Trainer {
     recent_loss_ = progress.at("recent_loss");
     best_epoch_ = progress.at("best_epoch");
     for (const json& record : progress.at("history")) history_.push_back(epoch_record_from_json(record));
+    if (std::ssize(history_) != epoch_ || best_epoch_ < 0 || best_epoch_ > epoch_ || sums_.steps < 0 ||
+        sums_.steps > steps_)
+      fail("{}: the checkpoint's numbers contradict each other; leave --resume out to start afresh",
+           options_.checkpoints.string());
     if (best_epoch_ > 0) best_score_ = progress.at("best_score").get<std::pair<double, double>>();
     load_constants(checkpoint.constants);
     optimiser_->load_state(checkpoint.optimiser);
     for (auto& [name, value] : average_) {
       const auto found = checkpoint.average.find(name);
-      if (found == checkpoint.average.end()) fail("the checkpoint lacks the average of '{}'", name);
+      if (found == checkpoint.average.end() || found->second.sizes() != value.sizes() ||
+          found->second.scalar_type() != value.scalar_type())
+        fail("{}: the checkpoint lacks a fitting average of '{}'", options_.checkpoints.string(), name);
       value = found->second.to(options_.device);
     }
     hooks_->load_state(checkpoint.hooks);
-    if (best_epoch_ > 0) load_best();
   }
 
   void load_constants(const NamedTensors& constants) {
@@ -235,16 +268,25 @@ class Trainer {
     }
   }
 
+  /// The best weights lie in a file of their own, which may be newer than the checkpoint, or lost.
   void load_best() {
+    if (best_epoch_ == 0) return;
     const auto path = options_.checkpoints / "best.safetensors";
+    std::string problem;
     try {
+      const auto [constants, record] = read_checked(path);
+      if (record.value("epoch", std::int64_t{0}) != best_epoch_)
+        fail("{} is not of epoch {}, the best one of the checkpoint", path.string(), best_epoch_);
       best_ = graph_;
-      apply_constants(*best_, read_checked(path).first);
-    } catch (const Error& error) {
-      note(fmt::format("{}; the best weights so far are lost", error.what()));
-      best_.reset();
-      best_epoch_ = 0;
+      apply_constants(*best_, constants);
+    } catch (const std::exception& error) {
+      problem = error.what();
     }
+    if (!agreement_.any(!problem.empty())) return;
+    note(fmt::format("{}; the best weights so far are lost",
+                     problem.empty() ? "another process cannot read its best weights" : problem));
+    best_.reset();
+    best_epoch_ = 0;
   }
 
   // --- training -------------------------------------------------------------------------------------------
@@ -346,6 +388,9 @@ class Trainer {
   }
 
   Objective::Value aim_of(const Feeds& y, const Batch& batch, const Feeds& feeds) {
+    const at::Tensor& first = y.begin()->second;
+    guess_ =
+        objective_->image_targets() || first.dim() < 2 ? 0 : std::log(static_cast<double>(first.size(1)));
     if (step_outputs_.empty()) return (*objective_)(y.at(output_), batch, feeds);
     Objective::Value aim;
     aim.loss = hooks_->step_loss(y, [&](const at::Tensor& one) {
@@ -418,7 +463,9 @@ class Trainer {
     if (done < kFirstSteps) first_loss_ += (loss - first_loss_) / static_cast<double>(done + 1);
     recent_loss_ = done == 0 ? loss : kRecent * recent_loss_ + (1 - kRecent) * loss;
     if (options_.divergence_factor == 0 || done < kFirstSteps) return;
-    if (recent_loss_ > options_.divergence_factor * std::max(first_loss_, 1e-12))
+    // A trained network starts with a loss near 0, and may do worse for a while as it is changed: worse than
+    // guessing it must not become.
+    if (recent_loss_ > options_.divergence_factor * std::max({first_loss_, guess_, 1e-12}))
       fail(
           "training diverges: in epoch {}, step {} the mean loss of the last steps is {:.4g}, that of the "
           "first ones "
@@ -436,9 +483,9 @@ class Trainer {
                        .seconds = sums_.seconds,
                        .images_per_second = samples / std::max(sums_.seconds, 1e-9)};
     if (!objective_->image_targets()) record.train_top1 = sums_.right / samples;
-    record.extra = hooks_->epoch_numbers(executor(), epoch_);
     const bool last = epoch_ + 1 == options_.epochs;
     if (validation_ && ((epoch_ + 1) % options_.evaluate_every == 0 || last)) score(record);
+    record.extra.merge(hooks_->epoch_numbers(executor(), epoch_));  // behind all that may be interrupted
     history_.push_back(record);
     ++epoch_;
     step_ = 0;
@@ -449,7 +496,7 @@ class Trainer {
 
   void score(EpochRecord& record) {
     const at::NoGradGuard no_grad;
-    const Snapshot before(executor());
+    const Detour detour(executor(), {names_.begin(), names_.end()});
     for (const auto& [name, value] : average_)
       if (std::find(names_.begin(), names_.end(), name) != names_.end())
         executor().constant(name).detach().copy_(value);
@@ -460,7 +507,6 @@ class Trainer {
     executor().set_constant(names_[0], executor().constant(names_[0]));
     executor().set_training(false);
     score_outputs(record);
-    executor().set_training(true);
     const double quality = record.validation_top1   ? *record.validation_top1
                            : record.validation_psnr ? *record.validation_psnr
                                                     : 0;
@@ -477,19 +523,24 @@ class Trainer {
         write_checked(options_.checkpoints / "best.safetensors", constants, to_json(record));
       });
     }
-    before.restore(executor(), {names_.begin(), names_.end()});
   }
 
   Evaluation score_output(const std::string& output) {
     Evaluation result;
+    bool stopped = false;
     agreement_.together([&] {
-      result =
-          evaluate(graph_, [&](const Feeds& feeds) { return executor().run(feeds, {output}); }, validation_,
-                   {.batch = objective_->image_targets() ? std::min(batch_, kWholeImages) : batch_,
-                    .threads = options_.threads,
-                    .output = output,
-                    .preprocess = options_.preprocess});
+      try {
+        result =
+            evaluate(graph_, [&](const Feeds& feeds) { return executor().run(feeds, {output}); }, validation_,
+                     {.batch = objective_->image_targets() ? std::min(batch_, kWholeImages) : batch_,
+                      .threads = options_.threads,
+                      .output = output,
+                      .preprocess = options_.preprocess});
+      } catch (const Interrupted&) {
+        stopped = true;
+      }
     });
+    if (agreement_.any(stopped)) throw Interrupted{};  // all processes together, which then save
     if (processes_ > 1) average_scores(*options_.collective, result, options_.device);
     return result;
   }
@@ -596,6 +647,7 @@ class Trainer {
   std::int64_t epoch_ = 0, step_ = 0;  // the next to be done
   EpochSums sums_;
   double first_loss_ = 0, recent_loss_ = 0;
+  double guess_ = 0;  // the loss of equal probabilities; 0 where the loss is another
   bool stop_requested_ = false, interrupted_here_ = false;
   std::int64_t steps_done_ = 0;  // in this call
   double timed_seconds_ = 0;     // of all of them but the first

@@ -132,7 +132,7 @@ struct TrainOptions {
   std::uint64_t seed = 0;
   int threads = 2;  // that decode
   at::Device device = at::kCPU;
-  /// Data sets up to this size are kept in memory.
+  /// Training and held-out data are kept in memory as far as they fit in this together.
   std::int64_t memory_bytes = std::int64_t{4} << 30;
 
   /// Folder of last.safetensors, previous.safetensors and best.safetensors; empty: none are written.
@@ -143,8 +143,8 @@ struct TrainOptions {
 
   /// Stops after the step in which so many seconds have passed, as if interrupted; 0: no bound.
   double time_budget = 0;
-  /// A mean loss over recent steps above this many times the loss of the first ones stops with an error; 0:
-  /// off.
+  /// A mean loss over recent steps above this many times the loss of the first ones, and of equal
+  /// probabilities for all classes, stops with an error; 0: off.
   double divergence_factor = 20;
 
   Collective* collective = nullptr;  // the other processes; nullptr: alone

@@ -89,7 +89,30 @@ TEST_F(SparsifyTool, WhatTheUserCanMend) {
                     "lower the learning rate");
   expect_user_error(run_lithe("sparsify " + kDigits + " --method magnitude -o /nowhere/out.onnx"),
                     "/nowhere");
+  for (const auto& [flags, flag] : std::vector<std::pair<std::string, std::string>>{
+           {"--method magnitude --epochs 7", "--epochs"},
+           {"--method magnitude --resume", "--resume"},
+           {"--method asp --decay 0.1", "--decay"},
+           {"--method asp --tighten 1", "--tighten"},
+           {"--method sr-ste --branch-gamma 1", "--branch-gamma"},
+           {"--method spre --temperature 7", "--temperature"},
+           {"--candidates 1:2", "--candidates"},
+           {"--budget size=0.5 --pattern 1:4", "--pattern"}})
+    expect_user_error(run_lithe(sparsify + kTrain + " " + flags + to_out_), flag + " has no effect");
+  expect_user_error(run_lithe(sparsify + " --method magnitude --pattern 4:4" + to_out_), "no layer");
   EXPECT_FALSE(fs::exists(out_));
+}
+
+TEST_F(SparsifyTool, LeavesCheckpointsOfOthersAlone) {
+  const fs::path checkpoints = out_ + ".checkpoints";
+  fs::create_directories(checkpoints);
+  write_file(checkpoints / "last.safetensors", "of a training");
+  ASSERT_EQ(run_lithe("sparsify " + kDigits + " --method magnitude" + to_out_).status, 0);
+  EXPECT_EQ(read_text_file(checkpoints / "last.safetensors"), "of a training");
+  const Outcome trained = run_lithe("sparsify " + kDigits + " --data " + kSheet +
+                                    ",columns=0:4 --method asp --epochs 1 --threads 1 --batch 40" + to_out_);
+  ASSERT_EQ(trained.status, 0) << trained.err;
+  EXPECT_THAT(trained.err, HasSubstr("is of an earlier run, which is replaced"));
 }
 
 // Ctrl-C leaves a checkpoint beside the output, from which --resume goes on to the same weights.

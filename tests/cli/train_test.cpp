@@ -4,6 +4,8 @@
 #include <fstream>
 
 #include "cli/lithe.h"
+#include "lithe/base/file.h"
+#include "lithe/data/preprocess.h"
 #include "lithe/graph/onnx.h"
 #include "lithe/graph/safetensors.h"
 
@@ -102,6 +104,27 @@ TEST(Train, LeavesACheckpointWhenInterrupted) {
 TEST(Train, TellsWhatIsWrong) {
   const TemporaryFolder folder;
   const fs::path out = folder.path() / "net.onnx";
+  for (const auto& [flags, flag] :
+       std::vector<std::pair<std::string, std::string>>{{"--distil 0.9", "--distil"},
+                                                        {"--optimiser adamw --nesterov", "--nesterov"},
+                                                        {"--from-scratch", "--from-scratch"}})
+    expect_user_error(run_lithe(recipe("resnet20_x0.25", out) + flags), flag + " has no effect");
+  expect_user_error(run_lithe(recipe(kDigits, out) + "--classes 3"), "--classes has no effect");
+  // A checkpoint of the last run as the start of the next: it would be written over.
+  const fs::path best = out.string() + ".checkpoints/best.safetensors";
+  fs::create_directories(best.parent_path());
+  write_file(best, "weights");
+  expect_user_error(run_lithe(recipe("resnet20_x0.25", out) + "--init " + best.string()),
+                    "a checkpoint that this training writes over");
+  EXPECT_EQ(read_text_file(best), "weights");
+  fs::remove_all(best.parent_path());
+  // A teacher that was trained on other numbers.
+  Graph teacher = read_onnx(kDigits);
+  keep_preprocess(teacher, {.mean = {0.9}, .std = {0.1}});
+  const fs::path taught = folder.path() / "teacher.onnx";
+  write_onnx(teacher, taught);
+  expect_user_error(run_lithe(recipe(kDigits, out) + "--epochs 1 --teacher " + taught.string()),
+                    "expects --mean 0.9 --std 0.1");
   expect_user_error(run_lithe("train resnet20 --data " + digits("0:4")), "needs -o");
   expect_user_error(run_lithe("train resnet20 -o " + out.string()), "needs --data");
   expect_user_error(run_lithe(recipe("resnet21", out)), "there is no network 'resnet21'");

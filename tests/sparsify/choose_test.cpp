@@ -86,7 +86,7 @@ TEST(ChoosePatterns, WhatIsNotFiniteComesLast) {
 TEST(CheckBudget, RefusesBeforeMeasuring) {
   const auto message = [](const LayerPolicy& policy, const SparsityBudget& budget) {
     return test::message_of([&] {
-      check_budget(find_sparse_layers(small_net(), policy), {{2, 4}, {1, 8}}, budget);
+      check_budget(find_sparse_layers(small_net(), policy), {.candidates = {{2, 4}, {1, 8}}}, budget);
     });
   };
   EXPECT_EQ(message({}, {SparsityBudget::Of::Weights, 0.5}), "");

@@ -146,6 +146,54 @@ TEST_F(Sparsify, ResumesToTheSameWeights) {
     EXPECT_TRUE(std::ranges::equal(data.bytes(), resumed.graph.constants.at(name).bytes())) << name;
 }
 
+/// Ctrl-C after so many steps of training.
+class StopAt : public Progress {
+ public:
+  explicit StopAt(std::int64_t step) : step_(step) {}
+
+ protected:
+  void show(const State& state, bool /*finished*/) override {
+    if (state.task == "train" && state.done == step_) throw Interrupted{};
+  }
+
+ private:
+  std::int64_t step_;
+};
+
+TEST_F(Sparsify, ResumesInsideAnEpoch) {
+  for (const SparsifyMethod method : {SparsifyMethod::SpRe, SparsifyMethod::SrSte, SparsifyMethod::Asp}) {
+    const TemporaryFolder folder;
+    SparsifyOptions options = options_for(method, {1, 4});
+    options.train.ema_decay = 0.9;
+    options.train.validation_share = 0.25;
+    options.tighten_epochs = method == SparsifyMethod::SrSte ? 2 : 0;
+    const Sparsified whole = sparsify(trained(), data_, options, progress_);
+    options.train.checkpoints = folder.path();
+    const std::int64_t steps = 384 / options.train.batch;
+    StopAt stop(steps + steps / 2);
+    EXPECT_THROW(sparsify(trained(), data_, options, stop), Interrupted);
+    options.train.resume = true;
+    const Sparsified resumed = sparsify(trained(), data_, options, progress_);
+    for (const auto& [name, data] : whole.graph.constants)
+      EXPECT_TRUE(std::ranges::equal(data.bytes(), resumed.graph.constants.at(name).bytes())) << name;
+  }
+}
+
+TEST_F(Sparsify, ASecondRunKeepsWhatTheFirstRecorded) {
+  SparsifyOptions options = options_for(SparsifyMethod::Magnitude);
+  options.layers.exclude = {"body.2"};
+  const Graph first = sparsify(trained(), data_, options, progress_).graph;
+  options.layers.exclude = {"body.1"};
+  const Graph second = sparsify(first, data_, options, progress_).graph;
+  EXPECT_GT(sparsity_records(second).size(), sparsity_records(first).size());
+  for (const RecordState& state : check_sparsity_records(second)) EXPECT_EQ(state.problem, "");
+  // Trained without its mask, a layer loses its record, and the user hears of it.
+  options = options_for(SparsifyMethod::Asp);
+  options.layers.exclude = {"body.1"};
+  const Sparsified trained_again = sparsify(first, data_, options, progress_);
+  EXPECT_THAT(trained_again.notes, Contains(HasSubstr("layer 'body.1' was 2:4 before and is not any more")));
+}
+
 TEST_F(Sparsify, FoldedModelsAndScratch) {
   const Graph bare = small_net({.norms = false});
   SparsifyOptions options = options_for(SparsifyMethod::SpRe);

@@ -156,15 +156,37 @@ TEST(InMemory, GivesTheSameNumbers) {
   const at::Tensor odd = at::randn({9, 3, 5, 4});  // no pixels
   for (const at::Tensor& tensor : {images, odd}) {
     const DatasetPtr data = tensor_dataset({{"x", tensor}}, at::arange(9, at::kLong));
-    const DatasetPtr kept = keep_in_memory(data, preprocess, 1 << 20, 1);
+    std::int64_t room = 1 << 20, little = 100;
+    const DatasetPtr kept = keep_in_memory(data, preprocess, room, 1);
     ASSERT_NE(kept, data);
+    EXPECT_LT(room, (1 << 20) - 9 * 60);  // a pixel takes a byte
     EXPECT_TRUE(kept->labelled());
     for (std::int64_t i = 0; i < 9; ++i) {
       EXPECT_TRUE(at::equal(kept->get(i).inputs.at("x"), tensor[i]));
       EXPECT_EQ(kept->get(i).label, i);
     }
-    EXPECT_EQ(keep_in_memory(data, preprocess, 100, 1), data);  // too large
+    EXPECT_EQ(keep_in_memory(data, preprocess, little, 1), data);  // too large
+    EXPECT_EQ(little, 100);
   }
+}
+
+/// Samples of which the first are small.
+class Growing : public Dataset {
+ public:
+  std::int64_t size() const override { return 2000; }
+  Sample get(std::int64_t index) const override {
+    ++read;
+    return {.inputs = {{"x", at::ones({3, 4, index < 100 ? 4 : 400})}}, .name = "a"};
+  }
+  mutable std::atomic<int> read = 0;
+};
+
+TEST(InMemory, CountsWhatSamplesTakeAsTheyCome) {
+  const auto data = std::make_shared<Growing>();
+  std::int64_t room = 2000 * 1000;
+  EXPECT_EQ(keep_in_memory(data, {.scale = 1}, room, 1), data);
+  EXPECT_LT(data->read, 1500);  // not all of them were read to find out
+  EXPECT_EQ(room, 2000 * 1000);
 }
 
 }  // namespace

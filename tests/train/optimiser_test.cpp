@@ -94,6 +94,12 @@ TEST(LearningRate, FollowsTheSchedules) {
   EXPECT_NEAR(learning_rate(options, 30, 4), 0.02, 1e-12);
   options.schedule = Schedule::Constant;
   EXPECT_NEAR(learning_rate(options, 39, 4), 2, 1e-12);
+  for (const double warmup : {0.1, 0.5, 1.1, 2.5})  // no whole epochs or steps: never above the rate
+    for (const Schedule schedule : {Schedule::CosinePerEpoch, Schedule::CosinePerStep, Schedule::Constant}) {
+      options.schedule = schedule;
+      options.warmup_epochs = warmup;
+      for (std::int64_t step = 0; step < 40; ++step) EXPECT_LE(learning_rate(options, step, 4), 2) << warmup;
+    }
 }
 
 TEST(CrossEntropy, SmoothsAndMixesLabels) {

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <fstream>
 #include <limits>
 
@@ -10,6 +11,7 @@
 #include "lithe/graph/safetensors.h"
 #include "lithe/models/registry.h"
 #include "lithe/train/batch_norm.h"
+#include "lithe/train/checkpoint.h"
 #include "tests/train/helpers.h"
 
 namespace lithe {
@@ -118,6 +120,100 @@ TEST_F(Training, ResumesToTheSameWeights) {
       }
     }
   }
+}
+
+/// Changes what is scored, and in epoch `stop` is interrupted there.
+class StopInEvaluation : public TrainHooks {
+ public:
+  explicit StopInEvaluation(int stop) : stop_(stop) {}
+  void before_evaluation(Executor& executor, const DatasetPtr& data) override {
+    executor.set_constant("bn1.running_mean", at::full_like(executor.constant("bn1.running_mean"), 0.25));
+    reestimate_batch_norm(executor, data, {.batches = 2, .batch = 16, .threads = 1});
+    if (--stop_ == 0) throw Interrupted{};
+  }
+  std::map<std::string, double> epoch_numbers(Executor&, std::int64_t) override {
+    return {{"asked", static_cast<double>(++asked_)}};
+  }
+  std::map<std::string, at::Tensor> state() const override { return {{"asked", at::tensor({asked_})}}; }
+  void load_state(const std::map<std::string, at::Tensor>& state) override {
+    asked_ = state.at("asked")[0].item<std::int64_t>();
+  }
+
+ private:
+  int stop_;
+  std::int64_t asked_ = 0;
+};
+
+TEST_F(Training, ResumesAfterAnInterruptedEvaluation) {
+  TrainOptions options = quick(3);
+  options.ema_decay = 0.9;
+  options.validation = quarters(32, 6);
+  StopInEvaluation never(-1), second(2), resumes(-1);
+  const TrainResult straight = run(options, quarters(128), small_net(), &never);
+  options.checkpoints = folder_.path() / "run";
+  EXPECT_THROW(run(options, quarters(128), small_net(), &second), Interrupted);
+  options.resume = true;
+  const TrainResult resumed = run(options, quarters(128), small_net(), &resumes);
+  EXPECT_TRUE(differing(straight.last, resumed.last).empty());
+  EXPECT_TRUE(differing(straight.best, resumed.best).empty());
+  ASSERT_EQ(resumed.history.size(), 3u);
+  for (std::size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(resumed.history[i].loss, straight.history[i].loss);
+    EXPECT_EQ(resumed.history[i].validation_loss, straight.history[i].validation_loss);
+    EXPECT_EQ(resumed.history[i].extra.at("asked"), static_cast<double>(i + 1));
+  }
+}
+
+TEST_F(Training, DoesNotTrustTheNumbersOfACheckpoint) {
+  TrainOptions options = quick(2);
+  options.ema_decay = 0.9;
+  options.validation = quarters(32, 6);
+  options.checkpoints = folder_.path() / "run";
+  StopAfter stop(11);
+  EXPECT_THROW(run(options, quarters(128), small_net(), &stop), Interrupted);
+  const fs::path last = options.checkpoints / "last.safetensors";
+  const auto [tensors, progress] = read_checked(last);
+  options.resume = true;
+  for (const auto& [key, value] :
+       std::vector<std::pair<std::string, nlohmann::json>>{{"step", -50000000},
+                                                           {"step", -3},
+                                                           {"step", 9},
+                                                           {"epoch", 99},
+                                                           {"epoch", -1},
+                                                           {"epoch", 0},
+                                                           {"best_epoch", 7},
+                                                           {"summed_steps", -1},
+                                                           {"history", nlohmann::json::array()},
+                                                           {"history", 3}}) {
+    nlohmann::json forged = progress;
+    forged[key] = value;
+    write_checked(last, tensors, forged);
+    expect_contains(message_of([&] { run(options); }), "leave --resume out");
+  }
+  NamedTensors other = tensors;
+  for (auto& [name, data] : other)
+    if (name.starts_with("@average/")) data = TensorData::from<float>({1}, {0});
+  write_checked(last, other, progress);
+  expect_contains(message_of([&] { run(options); }), "lacks a fitting average");
+  write_checked(last, tensors, progress);
+  EXPECT_EQ(run(options).history.size(), 2u);
+}
+
+TEST_F(Training, BestWeightsOfAnotherEpochAreNotTaken) {
+  TrainOptions options = quick(3);
+  options.validation = quarters(32, 6);
+  options.checkpoints = folder_.path() / "run";
+  StopAfter stop(20);
+  EXPECT_THROW(run(options, quarters(128), small_net(), &stop), Interrupted);
+  const fs::path best = options.checkpoints / "best.safetensors";
+  auto [tensors, record] = read_checked(best);
+  record["epoch"] = 3;
+  write_checked(best, tensors, record);
+  options.resume = true;
+  std::string noted;
+  options.on_note = [&](const std::string& text) { noted += text; };
+  EXPECT_EQ(run(options).best_epoch, 3);
+  expect_contains(noted, "the best weights so far are lost");
 }
 
 TEST_F(Training, FallsBackToThePreviousCheckpoint) {
@@ -281,6 +377,31 @@ TEST_F(Training, NoticesDivergence) {
   options.warmup_epochs = 50;
   const DatasetPtr noise = tensor_dataset({{"", at::randn({128, 8})}}, at::randint(0, 4, {128}, at::kLong));
   expect_contains(message_of([&] { run(options, noise, graph); }), "training diverges: in epoch");
+}
+
+TEST_F(Training, ALossBelowGuessingIsNoDivergence) {
+  // A network that is sure and right, and then is asked for other labels: far worse than its first steps.
+  class OtherLabels : public Dataset {
+   public:
+    explicit OtherLabels(DatasetPtr data) : data_(std::move(data)) {}
+    std::int64_t size() const override { return data_->size(); }
+    bool labelled() const override { return true; }
+    Sample get(std::int64_t index) const override {
+      Sample sample = data_->get(index);
+      if (++asked_ > 30 * 16) sample.label = (sample.label + 1) % 4;
+      return sample;
+    }
+
+   private:
+    DatasetPtr data_;
+    mutable std::atomic<int> asked_ = 0;
+  };
+  const Graph sure = run(quick(60)).last;
+  TrainOptions options = quick(6);
+  options.learning_rate = 1e-5;
+  options.memory_bytes = 0;
+  const TrainResult result = run(options, std::make_shared<OtherLabels>(quarters(128)), sure);
+  EXPECT_GT(result.history.back().loss, 20 * result.history.front().loss);
 }
 
 TEST_F(Training, CopesWithFewSamples) {
