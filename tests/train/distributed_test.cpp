@@ -1,9 +1,7 @@
 // Two processes on this machine; the second test is what they run.
 #include "lithe/train/distributed.h"
 
-#include <arpa/inet.h>
 #include <gtest/gtest.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -11,6 +9,7 @@
 #include <functional>
 #include <limits>
 
+#include "free_port.h"
 #include "lithe/base/file.h"
 #include "lithe/engine/threads.h"
 #include "lithe/graph/safetensors.h"
@@ -22,21 +21,10 @@ namespace lithe {
 namespace {
 
 using test::expect_contains;
+using test::free_port;
 using test::message_of;
 using test::quarters;
 using test::small_net;
-
-int free_port() {
-  const int descriptor = socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t length = sizeof(address);
-  EXPECT_EQ(bind(descriptor, reinterpret_cast<sockaddr*>(&address), length), 0);
-  getsockname(descriptor, reinterpret_cast<sockaddr*>(&address), &length);
-  close(descriptor);
-  return ntohs(address.sin_port);
-}
 
 TrainOptions recipe(std::int64_t batch) {
   TrainOptions options{.epochs = 2, .batch = batch, .learning_rate = 0.05, .weight_decay = 1e-4};
