@@ -220,6 +220,11 @@ BySeed top1(const Bench& bench, const RunFile& runs, const std::string& method, 
 }
 
 void print_tables(const Bench& bench, const RunFile& runs) {
+  std::vector<double> dense;
+  for (int s = 0; s < bench.tier.seeds; ++s)
+    if (const json* run = runs.find(fmt::format("dense/{}", kFirstSeed + s)))
+      dense.push_back(100 * run->at("top1").get<double>());
+  fmt::print("\nall tokens: {:.2f} ({:.2f})\n", moments(dense).mean, moments(dense).deviation);
   for (const double budget : bench.tier.budgets) {
     fmt::print(
         "\nat most {:.2f} of the multiply-accumulates, top-1 in % (mean over seeds, deviation), learned both "

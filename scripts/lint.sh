@@ -14,7 +14,7 @@ scripts/check_floors.sh
 if [[ "${1:-}" == "--quick" ]]; then exit 0; fi
 
 cmake --preset lint > /dev/null
-cmake --build build/lint --target lithe_engine_generated > /dev/null
+cmake --build build/lint --target lithe_engine_generated lithe_front_generated > /dev/null
 
 # How a file is compiled: its command without the compiler, the output and the input.
 flags_of() {

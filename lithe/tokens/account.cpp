@@ -28,7 +28,7 @@ std::vector<double> probe(const Graph& prepared, const TokenModel& model, std::i
     if (!shape.empty()) batch = std::max(batch, shape.front());
   std::vector<double> sums(model.blocks.size() + 1);
   for (std::size_t i = 0; i < graph.nodes.size(); ++i)
-    sums[static_cast<std::size_t>(segments[i] + 1)] +=
+    sums[static_cast<std::size_t>(std::int64_t{segments[i]} + 1)] +=
         static_cast<double>(cost.node_macs[i]) / static_cast<double>(batch);
   return sums;
 }

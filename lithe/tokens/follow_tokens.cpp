@@ -261,7 +261,7 @@ class Walk {
   }
 
   Axes affine(const Node& node) const {
-    const Axes axes = first(node);
+    Axes axes = first(node);
     const Sizes bias = node.input(2).empty() ? Sizes{} : sizes(node.input(2));
     for (const TokenAxis& axis : axes)
       if (axis.axis != 0 || node.attr("transA", std::int64_t{0}) != 0) refuse(node, "sums over the tokens");
@@ -309,8 +309,7 @@ class Walk {
 
   Axes reshaped(const Node& node, const TokenPlace& common) const {
     const Axes& axes = first(node);
-    const Axes result =
-        reshaped_axes(axes, tokens_ - common.from, sizes(node.input(0)), sizes(node.output(0)));
+    Axes result = reshaped_axes(axes, tokens_ - common.from, sizes(node.input(0)), sizes(node.output(0)));
     if (result.size() != axes.size())
       refuse(node, "lays the tokens out anew, as windows or as a grid for convolutions are");
     return result;

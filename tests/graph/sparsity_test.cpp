@@ -43,6 +43,16 @@ TEST(Sparsity, GroupsRunAlongTheInputChannels) {
   EXPECT_EQ(check(conv, "1:4").violations, 2);
 }
 
+// Golden case: a 2:4 mask of flat memory keeps three of four channels at one position of the kernel.
+TEST(Sparsity, FindsMasksOfFlatMemory) {
+  const std::vector<float> flat{9, 0, 0, 8, 0, 9, 8, 0, 0, 5.5f, 6, 0, 0, 0, 7, 5},
+      right{9, 0, 0, 8, 0, 9, 8, 0, 5, 5.5f, 0, 0, 0, 0, 7, 5};
+  const SparsityCheck wrong = check(one_layer("Conv", TensorData::from<float>({1, 4, 2, 2}, flat)), "2:4");
+  EXPECT_EQ(wrong.groups, 4);
+  EXPECT_EQ(wrong.violations, 1);
+  EXPECT_EQ(check(one_layer("Conv", TensorData::from<float>({1, 4, 2, 2}, right)), "2:4").violations, 0);
+}
+
 TEST(Sparsity, MatricesByTheirOrientation) {
   const TensorData rows = TensorData::from<float>({2, 4}, {1, 1, 0, 0, 0, 0, 1, 1});  // 2:4 along each row
   EXPECT_EQ(check(one_layer("Gemm", rows, {{"transB", std::int64_t{1}}}), "2:4").violations, 0);

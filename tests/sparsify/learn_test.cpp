@@ -80,6 +80,32 @@ TEST(MaskHooks, RefreshesStepByStep) {
   EXPECT_FALSE(numbers.contains("spatial_flips"));
 }
 
+// The control turns the measured mask around, also where hysteresis looks at the one before.
+TEST(MaskHooks, InvertedMasksRememberWhatWasMeasured) {
+  for (const double margin : {0.0, 0.2}) {
+    const MaskedGraph masked = masked_net({.branches = true, .spatial = SpatialChoice::Inverted}),
+                      plain = masked_net({.branches = true});
+    MaskHooks hooks(masked, {.update = SpatialUpdate::Step, .margin = margin}, short_training()),
+        other(plain, {.update = SpatialUpdate::Step, .margin = margin}, short_training());
+    const MaskedLayer &layer = layer_called(masked, "body.1"), &twin = layer_called(plain, "body.1");
+    Executor executor(masked.graph, {.training = true}), second(plain.graph, {.training = true});
+    hooks.before_training(executor);
+    other.before_training(second);
+    const at::Tensor weight = executor.constant(layer.layer.weight).clone();
+    for (std::int64_t step = 0; step < 4; ++step) {
+      // From one position to the next by degrees, so that a margin holds some back.
+      const at::Tensor now = at_position(weight, step / 2) + (step % 2) * at_position(weight, step / 2 + 1);
+      executor.set_constant(layer.layer.weight, now);
+      second.set_constant(twin.layer.weight, now);
+      hooks.before_step(executor, 0, step);
+      other.before_step(second, 0, step);
+      std::vector<double> inverted = mask_in(executor, layer);
+      for (double& bit : inverted) bit = 1 - bit;
+      EXPECT_EQ(inverted, mask_in(second, twin)) << "margin " << margin << ", step " << step;
+    }
+  }
+}
+
 TEST(MaskHooks, CountsFlips) {
   const MaskedGraph masked = masked_net({});
   MaskHooks hooks(masked, {}, short_training());

@@ -179,6 +179,29 @@ TEST_F(Sparsify, ResumesInsideAnEpoch) {
   }
 }
 
+TEST_F(Sparsify, LearnsFromTheDenseModelAlone) {
+  /// The labels of the next class.
+  class Mislabelled : public Dataset {
+   public:
+    explicit Mislabelled(DatasetPtr data) : data_(std::move(data)) {}
+    std::int64_t size() const override { return data_->size(); }
+    bool labelled() const override { return true; }
+    Sample get(std::int64_t index) const override {
+      Sample sample = data_->get(index);
+      sample.label = (sample.label + 1) % 4;
+      return sample;
+    }
+
+   private:
+    DatasetPtr data_;
+  };
+  SparsifyOptions options = options_for(SparsifyMethod::SpRe);
+  options.distillation = 1;
+  options.permute = true;  // the teacher is the model as it was
+  const Sparsified result = sparsify(trained(), std::make_shared<Mislabelled>(data_), options, progress_);
+  EXPECT_GT(top1(result.graph, held_out_), 0.8);
+}
+
 TEST_F(Sparsify, ASecondRunKeepsWhatTheFirstRecorded) {
   SparsifyOptions options = options_for(SparsifyMethod::Magnitude);
   options.layers.exclude = {"body.2"};
