@@ -1,15 +1,14 @@
 // `lithe sparsify`: N:M sparse weights.
 #include <cstdio>
 #include <filesystem>
-#include <memory>
 #include <set>
 #include <sstream>
 
 #include "cli/data_flags.h"
 #include "cli/overwrite.h"
 #include "cli/plan_report.h"
+#include "cli/processes.h"
 #include "cli/sparsify_report.h"
-#include "cli/torch_setup.h"
 #include "cli/train_flags.h"
 #include "cli/train_report.h"
 #include "cli/validators.h"
@@ -17,8 +16,6 @@
 #include "lithe/base/error.h"
 #include "lithe/graph/onnx.h"
 #include "lithe/sparsify/sparsify.h"
-#include "lithe/train/agreement.h"
-#include "lithe/train/distributed.h"
 
 namespace lithe::cli {
 namespace {
@@ -174,12 +171,8 @@ void show_plan(SparsifyFlags& flags, const Graph& model, const SparsifyOptions& 
 void run_sparsify(SparsifyFlags& flags) {
   Invocation& call = flags.call;
   refuse_idle_flags(flags);
-  at::Device device = set_up_torch(call);
-  const auto address = process_group_from_environment();
-  const bool first = !address || address->rank == 0;
-  if (!first) call.options.quiet = true;
-  if (address && device.is_cuda())
-    device = at::Device(at::kCUDA, static_cast<at::DeviceIndex>(address->local_rank));
+  Processes processes(call);
+  const at::Device device = processes.device();
   const Graph model = read_onnx(call.options.model);
   const Preprocess preprocess = preprocess_for(call.options.model, model, flags.preprocess);
   SparsifyOptions options = options_of(flags, preprocess, device);
@@ -188,10 +181,8 @@ void run_sparsify(SparsifyFlags& flags) {
   if (flags.data.empty() && options.method != SparsifyMethod::Magnitude)
     fail("--method {} trains and needs --data; without data there is --method magnitude", flags.method);
   const bool trains = options.method != SparsifyMethod::Magnitude;
-  const std::unique_ptr<Collective> group = address ? join_process_group(*address, device) : nullptr;
-  options.train.collective = group.get();
-  Agreement(group.get(), device).together([&] {
-    if (!first) return;
+  options.train.collective = processes.join();
+  processes.check_in_first([&] {
     check_overwriting(call, {{"--data", flags.data}, {"--val", flags.val}});
     if (trains) check_checkpoints(call, options.train.checkpoints);
   });
@@ -230,7 +221,7 @@ void run_sparsify(SparsifyFlags& flags) {
     told.insert(text);
   };
   Sparsified result = sparsify(model, data, options, call.progress());
-  if (!first) return;
+  if (!processes.first()) return;
   keep_preprocess(result.graph, preprocess);
   if (held_out) {
     Executor dense(model, {.device = device});

@@ -9,7 +9,7 @@
 #include "cli/data_flags.h"
 #include "cli/network_for.h"
 #include "cli/overwrite.h"
-#include "cli/torch_setup.h"
+#include "cli/processes.h"
 #include "cli/train_flags.h"
 #include "cli/train_report.h"
 #include "cli/validators.h"
@@ -21,8 +21,6 @@
 #include "lithe/graph/safetensors.h"
 #include "lithe/graph/sparsity_record.h"
 #include "lithe/models/registry.h"
-#include "lithe/train/agreement.h"
-#include "lithe/train/distributed.h"
 #include "lithe/train/initialise.h"
 #include "lithe/train/train.h"
 
@@ -102,20 +100,13 @@ void run_train(TrainFlags& flags) {
   if (flags.data.empty()) fail("train needs --data; see docs/data.md");
   if (!flags.validation.empty() && flags.recipe.options.validation_share > 0)
     fail("give --val or --val-share, not both");
-  at::Device device = set_up_torch(call);
-  const auto address = process_group_from_environment();
-  const bool first = !address || address->rank == 0;
-  if (!first) call.options.quiet = true;
-  if (address && device.is_cuda())
-    device = at::Device(at::kCUDA, static_cast<at::DeviceIndex>(address->local_rank));
+  Processes processes(call);
   const bool by_name = names_network(call.options.model);
   refuse_idle_flags(flags, by_name);
-  TrainOptions options =
-      training_options(flags.recipe, call, device, flags.recipe.optimiser == "adamw" ? kAdamRate : kSgdRate);
-  const std::unique_ptr<Collective> group = address ? join_process_group(*address, device) : nullptr;
-  options.collective = group.get();
-  Agreement(group.get(), device).together([&] {
-    if (!first) return;
+  TrainOptions options = training_options(flags.recipe, call, processes.device(),
+                                          flags.recipe.optimiser == "adamw" ? kAdamRate : kSgdRate);
+  options.collective = processes.join();
+  processes.check_in_first([&] {
     const std::vector<NamedFile> reads{{"--data", flags.data},
                                        {"--val", flags.validation},
                                        {"--init", flags.init},
@@ -164,7 +155,7 @@ void run_train(TrainFlags& flags) {
   options.on_note = [&](const std::string& text) { call.warn(text); };
 
   const TrainResult result = train(graph, data, options, call.progress());
-  if (!first) return;
+  if (!processes.first()) return;
   Graph trained = flags.keep == "last" ? result.last : result.best;
   keep_preprocess(trained, preprocess);
   if (by_name) trained.header.producer_name = "lithe";

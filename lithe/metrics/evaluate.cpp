@@ -227,8 +227,8 @@ at::Tensor to_pixels(const at::Tensor& image, const Preprocess& preprocess) {
 at::Tensor to_bytes(const at::Tensor& image, const Preprocess& preprocess) {
   const bool last = preprocess.layout == ImageLayout::Nhwc;
   const std::int64_t axis = last ? 0 : 1, height = image.size(axis);
-  const at::Tensor out = at::empty({image.size(last ? 2 : 0), height, image.size(axis + 1)},
-                                   at::TensorOptions().dtype(at::kByte));
+  at::Tensor out = at::empty({image.size(last ? 2 : 0), height, image.size(axis + 1)},
+                             at::TensorOptions().dtype(at::kByte));
   const std::int64_t step =
       std::max<std::int64_t>(1, kPart / std::max<std::int64_t>(1, 3 * image.size(axis + 1)));
   for (std::int64_t top = 0; top < height; top += step) {
