@@ -134,9 +134,9 @@ void measure_search(int steps, int threads) {
   const double seconds =
       static_cast<double>(std::clock() - before) / CLOCKS_PER_SEC / static_cast<double>(images);
   constexpr std::int64_t kImages = 1000;
+  const std::int64_t batches = kImages / train.batch;
   const double learnt =
-      static_cast<double>(search_epochs(kImages, train.batch) * (kImages / train.batch) * train.batch) /
-      speed;
+      static_cast<double>(search_epochs(kImages, train.batch) * batches * train.batch) / speed;
   const at::NoGradGuard no_grad;
   const TokensResult thin = reduce_model_tokens(dense, nullptr, {.schedule = kTiny.schedule}, silent);
   Executor executor(thin.graph);

@@ -119,7 +119,7 @@ Graph trained_network(const Bench& bench, int seed) {
   options.threads = bench.threads;
   if (!bench.tier.data.empty()) options.augmentation = {.flip = true, .padded_crop = 4};
   Progress silent;
-  const Graph graph = train(build_vit(net), bench.train, options, silent).best;
+  Graph graph = train(build_vit(net), bench.train, options, silent).best;
   write_onnx(graph, path);
   return graph;
 }
