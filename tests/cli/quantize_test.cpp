@@ -313,7 +313,7 @@ TEST_F(QuantizeTool, WhatDoesNotFitIsRefusedWithoutDataToo) {
   while (!sound.nodes[layer].is("Conv")) ++layer;
   const std::string weight = sound.nodes[layer].inputs[1];
   const fs::path model = folder_.path() / "odd.onnx";
-  const auto refused = [&](Graph graph, const std::string& reason) {
+  const auto refused = [&](const Graph& graph, const std::string& reason) {
     write_onnx(graph, model);
     for (const std::string& rest : {" --activation-bits off -o " + out_, std::string(" --dry-run")}) {
       const Outcome outcome = run_lithe("quantize " + model.string() + rest);

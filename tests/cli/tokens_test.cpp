@@ -148,7 +148,8 @@ TEST_F(TokensTool, ImagesKeepCountsOfTheirOwn) {
   const std::string report = (folder_.path() / "report").string();
   const Outcome outcome = run_lithe(fixed + " --per-image 0.5 --json --report " + report);
   ASSERT_EQ(outcome.status, 0) << outcome.err;
-  const auto result = outcome.result(), own = result.at("per_image");
+  const auto result = outcome.result();
+  const auto& own = result.at("per_image");
   EXPECT_EQ(own.at("mass"), 0.5);
   EXPECT_EQ(own.at("n"), result.at("after").at("n"));
   ASSERT_EQ(own.at("tokens").size(), 4u);

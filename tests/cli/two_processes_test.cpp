@@ -1,4 +1,5 @@
 // lithe train and lithe sparsify as torchrun would start them, twice on this machine.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 
 #include "cli/lithe.h"

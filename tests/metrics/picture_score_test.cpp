@@ -10,7 +10,7 @@
 namespace lithe {
 namespace {
 
-at::Tensor random_bytes(std::vector<std::int64_t> shape, std::uint64_t seed) {
+at::Tensor random_bytes(const std::vector<std::int64_t>& shape, std::uint64_t seed) {
   at::manual_seed(seed);
   return at::randint(0, 256, shape, at::kFloat).to(at::kByte);
 }

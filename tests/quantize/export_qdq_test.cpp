@@ -13,7 +13,7 @@ namespace {
 
 using namespace testing_helpers;
 
-at::Tensor numbers(std::vector<float> values) {
+at::Tensor numbers(const std::vector<float>& values) {
   return at::tensor(values);
 }
 

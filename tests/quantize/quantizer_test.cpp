@@ -14,7 +14,7 @@ namespace {
 // The numbers below are golden cases of the specification of reconstruction methods: the quantisers of BRECQ
 // (Li et al., ICLR 2021), QDrop (Wei et al., ICLR 2022) and MRECG (Ma et al., CVPR 2023) on small vectors.
 
-at::Tensor vec(std::vector<float> values) {
+at::Tensor vec(const std::vector<float>& values) {
   return at::tensor(values);
 }
 const std::vector<float> kX{-1, -0.4f, 0, 0.3f, 0.55f, 0.9f, 1.7f, 2.6f};
