@@ -76,10 +76,9 @@ class GoldenConvolution : public ::testing::Test {
     const BoundQuantizeSpec spec =
         bound_quantize_spec(0.1f * at, 2 + 0.25f * at, (std::int64_t{1} << bits) - 1, false);
     Bytes codes(16 * 4);
-    for (int p = 0; p < 16; ++p)
-      for (int c = 0; c < 2; ++c)
-        bound_codes(&input_[static_cast<std::size_t>((2 * slot + c) * 16 + p)],
-                    &codes[static_cast<std::size_t>(4 * p + c)], 1, spec);
+    for (std::size_t p = 0; p < 16; ++p)
+      for (std::size_t c = 0; c < 2; ++c)
+        bound_codes(&input_[(2 * static_cast<std::size_t>(slot) + c) * 16 + p], &codes[4 * p + c], 1, spec);
     const TwoBitConv conv{.plane = &plane,
                           .outputs = 2,
                           .inputs = 2,
@@ -95,8 +94,8 @@ class GoldenConvolution : public ::testing::Test {
     Bytes patches(static_cast<std::size_t>(conv.patch_bytes()));
     std::vector<std::int8_t> scratch(static_cast<std::size_t>(conv.weight_bytes()));
     two_bit_conv(conv, codes.data(), sums.data(), patches.data(), scratch.data(), best_two_bit_target());
-    for (int p = 0; p < 16; ++p)
-      for (int c = 0; c < 2; ++c) out.push_back(sums[static_cast<std::size_t>(16 * p + c)]);
+    for (std::size_t p = 0; p < 16; ++p)
+      for (std::size_t c = 0; c < 2; ++c) out.push_back(sums[16 * p + c]);
     return out;
   }
 

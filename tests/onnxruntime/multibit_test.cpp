@@ -28,7 +28,8 @@ class MultibitInOnnxRuntime : public ::testing::Test {
   }
   /// exit by the integer session from the entry that ONNX Runtime computed.
   static at::Tensor integer_exit(MultibitSession& session, const at::Tensor& entry, const at::Tensor& like) {
-    const at::Tensor from = entry.contiguous(), exit = at::empty(like.sizes());
+    const at::Tensor from = entry.contiguous();
+    at::Tensor exit = at::empty(like.sizes());
     for (std::int64_t i = 0; i < entry.size(0); ++i)
       session.run_body(from[i].data_ptr<float>(), exit[i].data_ptr<float>());
     return exit;

@@ -42,7 +42,7 @@ void expect_gradients(const Computation& function, std::vector<at::Tensor> input
 }
 
 /// Numbers without ties and away from 0, the same in every run.
-at::Tensor numbers(std::vector<std::int64_t> shape, double phase = 0) {
+at::Tensor numbers(const std::vector<std::int64_t>& shape, double phase = 0) {
   const std::int64_t count = at::empty(shape, at::kDouble).numel();
   return at::arange(count, at::kDouble).mul(1.37).add(phase + 0.5).sin().mul(1.7).reshape(shape);
 }

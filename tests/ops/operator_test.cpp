@@ -238,7 +238,7 @@ TEST(Shape, SliceClampsAnyBound) {
 
 TEST(Shape, PadModes) {
   const at::Tensor x = floats({1, 2, 3});
-  const auto pad = [&](const std::string& mode, Ints pads) {
+  const auto pad = [&](const std::string& mode, const Ints& pads) {
     return run_op("Pad", {x, ints(pads)}, {.attributes = {{"mode", mode}}});
   };
   EXPECT_TRUE(same(pad("constant", {2, 1}), floats({0, 0, 1, 2, 3, 0})));
