@@ -19,6 +19,13 @@ std::string path_of(const std::string& specification) {
   return path.substr(0, path.find_first_of(",#"));
 }
 
+/// What a training writes into its folder, without ".safetensors".
+constexpr const char* kTrainingCheckpoints[] = {"last", "previous", "next", "best"};
+
+fs::path checkpoint_in(const fs::path& folder, const char* name) {
+  return folder / (std::string(name) + ".safetensors");
+}
+
 bool same_file(const std::string& a, const std::string& b) {
   if (a.empty() || b.empty()) return false;
   std::error_code error;
@@ -55,24 +62,23 @@ std::string default_checkpoints(const std::string& output) {
 }
 
 void check_checkpoints(Invocation& call, const fs::path& folder, const std::vector<NamedFile>& reads) {
-  for (const char* name : {"last", "previous", "next", "best"})
+  for (const char* name : kTrainingCheckpoints)
     for (const NamedFile& read : reads)
-      if (const std::string own = (folder / (std::string(name) + ".safetensors")).string();
-          same_file(own, path_of(read.path)))
+      if (same_file(checkpoint_in(folder, name).string(), path_of(read.path)))
         fail(
             "{} {} is a checkpoint that this training writes over; copy it elsewhere, or give another -o or "
             "--checkpoints",
             read.flag, read.path);
   std::error_code missing;
-  if (const fs::path last = folder / "last.safetensors"; !call.options.resume && fs::exists(last, missing))
+  if (const fs::path last = checkpoint_in(folder, "last"); !call.options.resume && fs::exists(last, missing))
     call.warn(fmt::format("{} is of an earlier run, which is replaced; --resume would go on from it",
                           last.string()));
 }
 
 void remove_checkpoints(const fs::path& folder) {
   std::error_code ignored;
-  for (const char* name : {"last", "previous", "next", "best", "reconstruction"})
-    fs::remove(folder / (std::string(name) + ".safetensors"), ignored);
+  for (const char* name : kTrainingCheckpoints) fs::remove(checkpoint_in(folder, name), ignored);
+  fs::remove(checkpoint_in(folder, "reconstruction"), ignored);
   if (fs::is_empty(folder, ignored) && !ignored) fs::remove(folder, ignored);
 }
 

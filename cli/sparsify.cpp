@@ -56,33 +56,9 @@ TrainOptions recipe_of(const SparsifyFlags& flags, at::Device device) {
 void refuse_idle_flags(const SparsifyFlags& flags) {
   const CLI::App& verb = *flags.verb;
   const std::string is = "with --method " + flags.method;
-  const std::vector<std::string> training{"--epochs",
-                                          "--optimiser",
-                                          "--lr",
-                                          "--momentum",
-                                          "--nesterov",
-                                          "--warmup",
-                                          "--schedule",
-                                          "--step-epochs",
-                                          "--weight-decay",
-                                          "--decay-all",
-                                          "--label-smoothing",
-                                          "--clip-norm",
-                                          "--ema",
-                                          "--loss",
-                                          "--flip",
-                                          "--padded-crop",
-                                          "--random-resized-crop",
-                                          "--least-area",
-                                          "--colour-jitter",
-                                          "--mixup",
-                                          "--patch",
-                                          "--val-share",
-                                          "--evaluate-every",
-                                          "--checkpoints",
-                                          "--checkpoint-every",
-                                          "--distil",
-                                          "--resume"};
+  std::vector<std::string> training = training_flags(verb);
+  std::erase(training, "--batch");  // of re-estimating norms, too
+  training.insert(training.end(), {"--distil", "--resume"});
   if (flags.method == "magnitude") refuse_idle(verb, training, is + " nothing is trained");
   if (flags.method == "magnitude" || flags.method == "asp")
     refuse_idle(verb, {"--decay", "--tighten"}, is + " masks do not change");
@@ -178,9 +154,9 @@ void run_sparsify(SparsifyFlags& flags) {
   SparsifyOptions options = options_of(flags, preprocess, device);
   if (flags.dry_run) return show_plan(flags, model, options);
   if (call.options.output.empty()) fail("sparsify needs -o FILE for the result (or --dry-run)");
-  if (flags.data.empty() && options.method != SparsifyMethod::Magnitude)
-    fail("--method {} trains and needs --data; without data there is --method magnitude", flags.method);
   const bool trains = options.method != SparsifyMethod::Magnitude;
+  if (trains && flags.data.empty())
+    fail("--method {} trains and needs --data; without data there is --method magnitude", flags.method);
   options.train.collective = processes.join();
   processes.check_in_first([&] {
     check_overwriting(call, {{"--data", flags.data}, {"--val", flags.val}});

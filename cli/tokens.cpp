@@ -287,9 +287,9 @@ Work prepare_work(TokensFlags& flags, const Graph& model, TokensOptions options)
         "tome and evit, and --schedule",
         flags.learns() ? "--method diffrate learns the counts and" : "--fine-tune");
   if (!flags.compare.empty() && flags.val.empty()) fail("--compare scores the methods and needs --val");
-  if (flags.trains()) check_checkpoints(call, options.train.checkpoints);
   check_overwriting(call, {{"--schedule", flags.schedule}, {"--data", flags.data}, {"--val", flags.val}},
                     {{"--schedule-out", flags.schedule_path()}});
+  if (flags.trains()) check_checkpoints(call, options.train.checkpoints);
   Work work{.model = model, .preprocess = options.train.preprocess, .plan = plan_tokens(model, options)};
   check_tokens(work.plan, options);
   if (!flags.compare.empty()) work.shares = shares_of(flags.compare);

@@ -86,8 +86,7 @@ GraphPtr read_teacher(const std::string& path, const Preprocess& student) {
         std::abs(own.scale / student.scale - 1) > kNearly)
       fail(
           "--teacher {} expects --mean {:.4g} --std {:.4g} --scale {:.4g}, but sees what the model does: "
-          "--mean "
-          "{:.4g} --std {:.4g} --scale {:.4g}; train the model with the teacher's numbers",
+          "--mean {:.4g} --std {:.4g} --scale {:.4g}; train the model with the teacher's numbers",
           path, fmt::join(own.mean, ","), fmt::join(own.std, ","), own.scale, fmt::join(student.mean, ","),
           fmt::join(student.std, ","), student.scale);
   }

@@ -24,6 +24,9 @@ std::vector<double> parse_epochs(const std::string& text) {
   return out;
 }
 
+// Headings of the help.
+constexpr const char *kRecipe = "Recipe", *kAugmentation = "Augmentation", *kCourse = "Course";
+
 /// Adds options of one heading of the help.
 class Group {
  public:
@@ -44,14 +47,14 @@ class Group {
 
 void add_recipe(CLI::App& verb, RecipeFlags& flags, const std::string& rates) {
   TrainOptions& options = flags.options;
-  Group group(verb, "Recipe");
+  Group group(verb, kRecipe);
   group.add("--epochs", options.epochs, "passes over the data")->check(in_range(1, 1000000));
   group.add("--batch", options.batch, "samples in a step (of one process)")->check(in_range(1, 1 << 20));
   group.add("--optimiser,--optimizer", flags.optimiser, "sgd or adamw")
       ->check(CLI::IsMember({"sgd", "adamw"}));
   verb.add_option("--lr,--learning-rate", flags.learning_rate,
                   "highest learning rate (default: " + rates + ")")
-      ->group("Recipe")
+      ->group(kRecipe)
       ->check(positive());
   group.add("--momentum", flags.momentum, "of sgd")->check(in_range(0.0, 0.9999));
   group.add_flag("--nesterov", flags.nesterov, "Nesterov's momentum");
@@ -74,7 +77,7 @@ void add_recipe(CLI::App& verb, RecipeFlags& flags, const std::string& rates) {
 }
 
 void add_augmentation(CLI::App& verb, Augmentation& how) {
-  Group group(verb, "Augmentation");
+  Group group(verb, kAugmentation);
   group.add_flag("--flip", how.flip, "mirror images at random");
   group.add("--padded-crop", how.padded_crop, "shift by up to so many pixels over a black border")
       ->check(in_range(0, 256));
@@ -96,7 +99,7 @@ void add_augmentation(CLI::App& verb, Augmentation& how) {
 void add_training_flags(CLI::App& verb, RecipeFlags& flags, const std::string& rates) {
   add_recipe(verb, flags, rates);
   add_augmentation(verb, flags.options.augmentation);
-  Group group(verb, "Course");
+  Group group(verb, kCourse);
   group
       .add("--val-share,--validation-share", flags.options.validation_share,
            "share of --data, chosen by --seed, that is held out and chooses the best epoch")
@@ -105,9 +108,17 @@ void add_training_flags(CLI::App& verb, RecipeFlags& flags, const std::string& r
       ->check(at_least(1));
   verb.add_option("--checkpoints", flags.checkpoints,
                   "folder for checkpoints (default: beside the output, removed at the end)")
-      ->group("Course");
+      ->group(kCourse);
   group.add("--checkpoint-every", flags.options.checkpoint_every, "epochs between checkpoints")
       ->check(at_least(1));
+}
+
+std::vector<std::string> training_flags(const CLI::App& verb) {
+  std::vector<std::string> names;
+  for (const CLI::Option* option : verb.get_options())
+    for (const char* group : {kRecipe, kAugmentation, kCourse})
+      if (option->get_group() == group) names.push_back("--" + option->get_lnames().front());
+  return names;
 }
 
 void refuse_idle(const CLI::App& verb, const std::vector<std::string>& names, const std::string& why) {

@@ -22,6 +22,9 @@ struct RecipeFlags {
 /// Adds the recipe, the augmentation, held-out samples and checkpoints. `rates` says what --lr is by default.
 void add_training_flags(CLI::App& verb, RecipeFlags& flags, const std::string& rates);
 
+/// The names of all that `add_training_flags` added to the verb.
+std::vector<std::string> training_flags(const CLI::App& verb);
+
 /// Flags that would change nothing are a misunderstanding: throws Error(Input) naming the first of `names`
 /// that was given to the verb, and `why` it has no effect.
 void refuse_idle(const CLI::App& verb, const std::vector<std::string>& names, const std::string& why);

@@ -72,8 +72,7 @@ std::string misfit(const SparseLayer& layer, const std::vector<SparsityPattern>&
   if (ragged == Ragged::Error)
     fail(
         "layer '{}' has {} input channels, no multiple of {}; choose another pattern, --ragged skip or pad, "
-        "or "
-        "exclude it",
+        "or exclude it",
         layer.name, channels, groups);
   return fmt::format("{} input channels are no multiple of {}", channels, groups);
 }

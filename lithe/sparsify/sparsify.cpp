@@ -210,11 +210,12 @@ Sparsified sparsify(const Graph& model, const DatasetPtr& data, const SparsifyOp
   if (options.permute) {
     const Graph before = graph;
     result.permuted = permute_channels(graph, layers, options.permutation);
-    require_unchanged(fold_difference(before, graph, data), options.tolerance, "permuting channels",
-                      result.notes);
     if (result.permuted.empty())
       result.notes.push_back(
           "no channels could be permuted: the layers that make and read them are not tied by simple nodes");
+    else
+      require_unchanged(fold_difference(before, graph, data), options.tolerance, "permuting channels",
+                        result.notes);
   }
   warn(result.notes, layers, options, data != nullptr);
   if (options.faithful && options.method == SparsifyMethod::SpRe)

@@ -143,6 +143,7 @@ json recipe_json(const TrainOptions& o, std::int64_t samples, std::int64_t proce
       {"clip_norm", o.clip_norm},
       {"ema_decay", o.ema_decay},
       {"loss", static_cast<int>(o.loss)},
+      {"evaluate_every", o.evaluate_every},
       {"augmentation",
        {a.flip, a.padded_crop, a.random_resized_crop, a.least_area, a.colour_jitter, a.mixup_alpha, a.patch}},
       {"distillation", o.distillation.teacher ? json{identity(*o.distillation.teacher),

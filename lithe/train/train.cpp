@@ -197,7 +197,6 @@ class Trainer {
     TrainOptions options = options_;
     options.batch = batch_;
     json recipe = recipe_json(options, data_->size(), processes_, names_, hooks_->recipe());
-    recipe["evaluate_every"] = options_.evaluate_every;
     recipe["validation_samples"] = validation_ ? validation_->size() : 0;
     return recipe;
   }

@@ -9,6 +9,7 @@
 #include "lithe/metrics/evaluate.h"
 #include "lithe/quantize/quantize.h"
 #include "message_of.h"
+#include "relabelled.h"
 #include "sparsify/helpers.h"
 
 namespace lithe {
@@ -180,25 +181,12 @@ TEST_F(Sparsify, ResumesInsideAnEpoch) {
 }
 
 TEST_F(Sparsify, LearnsFromTheDenseModelAlone) {
-  /// The labels of the next class.
-  class Mislabelled : public Dataset {
-   public:
-    explicit Mislabelled(DatasetPtr data) : data_(std::move(data)) {}
-    std::int64_t size() const override { return data_->size(); }
-    bool labelled() const override { return true; }
-    Sample get(std::int64_t index) const override {
-      Sample sample = data_->get(index);
-      sample.label = (sample.label + 1) % 4;
-      return sample;
-    }
-
-   private:
-    DatasetPtr data_;
-  };
   SparsifyOptions options = options_for(SparsifyMethod::SpRe);
   options.distillation = 1;
   options.permute = true;  // the teacher is the model as it was
-  const Sparsified result = sparsify(trained(), std::make_shared<Mislabelled>(data_), options, progress_);
+  const auto mislabelled =
+      std::make_shared<test::Relabelled>(data_, [](std::int64_t label) { return (label + 1) % 4; });
+  const Sparsified result = sparsify(trained(), mislabelled, options, progress_);
   EXPECT_GT(top1(result.graph, held_out_), 0.8);
 }
 

@@ -12,6 +12,7 @@
 #include "lithe/models/registry.h"
 #include "lithe/train/batch_norm.h"
 #include "lithe/train/checkpoint.h"
+#include "relabelled.h"
 #include "tests/train/helpers.h"
 
 namespace lithe {
@@ -381,26 +382,14 @@ TEST_F(Training, NoticesDivergence) {
 
 TEST_F(Training, ALossBelowGuessingIsNoDivergence) {
   // A network that is sure and right, and then is asked for other labels: far worse than its first steps.
-  class OtherLabels : public Dataset {
-   public:
-    explicit OtherLabels(DatasetPtr data) : data_(std::move(data)) {}
-    std::int64_t size() const override { return data_->size(); }
-    bool labelled() const override { return true; }
-    Sample get(std::int64_t index) const override {
-      Sample sample = data_->get(index);
-      if (++asked_ > 30 * 16) sample.label = (sample.label + 1) % 4;
-      return sample;
-    }
-
-   private:
-    DatasetPtr data_;
-    mutable std::atomic<int> asked_ = 0;
-  };
   const Graph sure = run(quick(60)).last;
   TrainOptions options = quick(6);
   options.learning_rate = 1e-5;
   options.memory_bytes = 0;
-  const TrainResult result = run(options, std::make_shared<OtherLabels>(quarters(128)), sure);
+  std::atomic<int> asked = 0;
+  const auto data = std::make_shared<test::Relabelled>(
+      quarters(128), [&asked](std::int64_t label) { return ++asked > 30 * 16 ? (label + 1) % 4 : label; });
+  const TrainResult result = run(options, data, sure);
   EXPECT_GT(result.history.back().loss, 20 * result.history.front().loss);
 }
 
