@@ -15,6 +15,7 @@
 #include "cli/validators.h"
 #include "lithe/base/error.h"
 #include "lithe/graph/onnx.h"
+#include "lithe/models/registry.h"
 #include "lithe/multibit/multibit.h"
 
 namespace lithe::cli {
@@ -191,6 +192,8 @@ void run_train(MultibitTrainFlags& flags) {
   if (!flags.validation.empty() && flags.recipe.options.validation_share > 0)
     fail("give --val or --val-share, not both");
   const bool by_name = names_network(call.options.model);
+  if (by_name && find_network(call.options.model)->kind == NetworkKind::Denoiser)
+    fail("{}: noise predictors are trained by lithe train alone", call.options.model);
   const at::Device device = set_up_torch(call);
   MultibitOptions options = options_of(flags, by_name, device);
   check_overwriting(call, {{"--data", flags.data}, {"--val", flags.validation}});

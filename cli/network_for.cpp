@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "lithe/base/error.h"
+#include "lithe/models/models.h"
 #include "lithe/models/registry.h"
 #include "lithe/train/initialise.h"
 
@@ -29,9 +30,17 @@ bool names_network(const std::string& name) {
 
 Preprocess network_preprocess(const std::string& name) {
   Preprocess preprocess;
-  if (find_network(name)->classifies) {
-    preprocess.mean = {0.5};
-    preprocess.std = {0.25};
+  switch (find_network(name)->kind) {
+    case NetworkKind::Classifier:
+      preprocess.mean = {0.5};
+      preprocess.std = {0.25};
+      break;
+    case NetworkKind::Denoiser:  // from -1 to 1, beside noise of variance 1
+      preprocess.mean = {0.5};
+      preprocess.std = {0.5};
+      break;
+    case NetworkKind::Upscaler:
+      break;
   }
   return preprocess;
 }
@@ -46,17 +55,21 @@ Graph network_for(const NetworkRequest& request, const Dataset& data, const Prep
   const auto sizes = sample.inputs.begin()->second.sizes();
   NetworkOptions options{
       .image_size = sizes[1], .image_channels = sizes[0], .scale = request.scale, .seed = request.seed};
-  if (network.classifies) {
+  const bool denoises = network.kind == NetworkKind::Denoiser;
+  options.labels = denoises && request.labels;
+  if (network.kind == NetworkKind::Upscaler) {
+    if (sample.target.defined()) options.scale = std::max<std::int64_t>(1, sample.target.size(1) / sizes[1]);
+  } else if (sizes[1] != sizes[2]) {
+    fail("{}: needs square images, {} has {}x{}; give --resize or --crop", name, sample.name, sizes[1],
+         sizes[2]);
+  }
+  if (network.kind == NetworkKind::Classifier || options.labels) {
     if (!data.labelled()) fail("{}: the data have no labels; see docs/data.md", request.data_spec);
-    if (sizes[1] != sizes[2])
-      fail("{}: needs square images, {} has {}x{}; give --resize or --crop", name, sample.name, sizes[1],
-           sizes[2]);
     options.classes = request.classes > 0 ? request.classes : count_classes(data);
-  } else if (sample.target.defined()) {
-    options.scale = std::max<std::int64_t>(1, sample.target.size(1) / sizes[1]);
   }
   Graph graph = build_network(name, options);
   initialise(graph, request.seed);
+  if (denoises) zero_branch_ends(graph);
   return graph;
 }
 

@@ -20,6 +20,7 @@ struct NetworkRequest {
   std::string name, data_spec;  // the latter for messages
   std::int64_t classes = 0;     // 0: as many as the data have
   std::int64_t scale = 2;       // of super-resolution where the data do not show it
+  bool labels = false;          // a noise predictor is told the label
   std::uint64_t seed = 0;
 };
 

@@ -5,17 +5,20 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
+#include <optional>
 
 #include "cli/data_flags.h"
 #include "cli/network_for.h"
 #include "cli/overwrite.h"
 #include "cli/processes.h"
+#include "cli/train_denoiser_flags.h"
 #include "cli/train_flags.h"
 #include "cli/train_report.h"
 #include "cli/validators.h"
 #include "cli/verbs.h"
 #include "lithe/base/error.h"
 #include "lithe/base/file.h"
+#include "lithe/diffusion/train_denoiser.h"
 #include "lithe/graph/cost.h"
 #include "lithe/graph/onnx.h"
 #include "lithe/graph/safetensors.h"
@@ -35,6 +38,7 @@ struct TrainFlags {
   Invocation call{"train"};
   PreprocessFlags preprocess;
   RecipeFlags recipe;
+  DenoiserFlags denoiser;
   std::string data, validation, init, weights, teacher, keep = "best";
   std::vector<std::string> frozen;
   std::int64_t classes = 0, scale = 2;
@@ -63,6 +67,16 @@ void refuse_idle_flags(const TrainFlags& flags, bool by_name) {
     refuse_idle(verb, {"--from-scratch"}, "a network built by name starts from scratch");
   else
     refuse_idle(verb, {"--classes", "--scale-factor"}, "an ONNX model has its own outputs");
+}
+
+/// What a noise predictor learns; nothing for other networks.
+std::optional<DiffusionRecord> diffusion_to_learn(const TrainFlags& flags, bool by_name, const Graph& model) {
+  std::optional<DiffusionRecord> diffusion = by_name ? std::nullopt : diffusion_record(model);
+  const bool recorded = diffusion.has_value();
+  if (by_name && find_network(flags.call.options.model)->kind == NetworkKind::Denoiser)
+    diffusion = diffusion_of(flags.denoiser);
+  refuse_idle_denoiser_flags(*flags.verb, diffusion.has_value(), recorded);
+  return diffusion;
 }
 
 constexpr double kNearly = 1e-3;  // as good as equal
@@ -101,6 +115,10 @@ void run_train(TrainFlags& flags) {
     fail("give --val or --val-share, not both");
   Processes processes(call);
   const bool by_name = names_network(call.options.model);
+  Graph graph;
+  if (!by_name) graph = read_onnx(call.options.model);
+  const std::optional<DiffusionRecord> diffusion = diffusion_to_learn(flags, by_name, graph);
+  if (diffusion && flags.verb->get_option("--optimiser")->count() == 0) flags.recipe.optimiser = "adamw";
   refuse_idle_flags(flags, by_name);
   TrainOptions options = training_options(flags.recipe, call, processes.device(),
                                           flags.recipe.optimiser == "adamw" ? kAdamRate : kSgdRate);
@@ -114,16 +132,12 @@ void run_train(TrainFlags& flags) {
     check_checkpoints(call, options.checkpoints, reads);
   });
 
-  Graph graph;
-  Preprocess preprocess;
-  if (by_name) {
-    preprocess = apply_flags(network_preprocess(call.options.model), flags.preprocess);
-  } else {
-    graph = read_onnx(call.options.model);
-    preprocess = preprocess_for(call.options.model, graph, flags.preprocess);
-  }
+  const Preprocess preprocess = by_name
+                                    ? apply_flags(network_preprocess(call.options.model), flags.preprocess)
+                                    : preprocess_for(call.options.model, graph, flags.preprocess);
   options.preprocess = preprocess;
-  if (by_name && !find_network(call.options.model)->classifies && options.loss == TrainLoss::Auto)
+  if (by_name && find_network(call.options.model)->kind == NetworkKind::Upscaler &&
+      options.loss == TrainLoss::Auto)
     options.loss = TrainLoss::L1;
   DatasetPtr data = open_dataset(flags.data, preprocess);
   if (const std::string hint = unused_labels(flags.data, *data); !hint.empty()) call.warn(hint);
@@ -138,6 +152,7 @@ void run_train(TrainFlags& flags) {
                          .data_spec = flags.data,
                          .classes = flags.classes,
                          .scale = flags.scale,
+                         .labels = flags.denoiser.class_conditional || flags.classes > 0,
                          .seed = call.options.seed},
                         *data, preprocess);
   if (!by_name && flags.from_scratch) initialise(graph, call.options.seed);
@@ -153,7 +168,8 @@ void run_train(TrainFlags& flags) {
   };
   options.on_note = [&](const std::string& text) { call.warn(text); };
 
-  const TrainResult result = train(graph, data, options, call.progress());
+  const TrainResult result = diffusion ? train_denoiser(graph, data, *diffusion, options, call.progress())
+                                       : train(graph, data, options, call.progress());
   if (!processes.first()) return;
   Graph trained = flags.keep == "last" ? result.last : result.best;
   keep_preprocess(trained, preprocess);
@@ -220,7 +236,9 @@ void add_train(CLI::App& app) {
       ->check(positive())
       ->capture_default_str();
   verb->add_option("--freeze", flags->frozen, "name of a constant that does not learn; repeatable");
-  add_training_flags(*verb, flags->recipe, "0.1, or 0.001 for adamw");
+  add_training_flags(*verb, flags->recipe,
+                     "0.1, or 0.001 for adamw, which noise predictors take unless told otherwise");
+  add_denoiser_flags(*verb, flags->denoiser);
   add_preprocess_flags(*verb, flags->preprocess);
   verb->callback([flags] { run_train(*flags); });
 }

@@ -50,7 +50,8 @@ std::string epoch_line(const EpochRecord& r, std::int64_t epochs) {
                                  std::to_string(epochs).size(), epochs, r.learning_rate, r.loss);
   if (r.train_top1) line += fmt::format("  train {:.2f} %", 100 * *r.train_top1);
   if (r.validation_top1) line += fmt::format("  held out {:.2f} %", 100 * *r.validation_top1);
-  if (r.validation_loss) line += fmt::format(" (loss {:.4f})", *r.validation_loss);
+  if (r.validation_loss && r.validation_top1) line += fmt::format(" (loss {:.4f})", *r.validation_loss);
+  if (r.validation_loss && !r.validation_top1) line += fmt::format("  held out {:.4f}", *r.validation_loss);
   if (r.validation_psnr) line += fmt::format("  held out {:.2f} dB", *r.validation_psnr);
   for (const auto& [name, value] : r.extra) line += fmt::format("  {} {:.4g}", name, value);
   return line + fmt::format("  {:.1f} s, {:.0f} images/s", r.seconds, r.images_per_second);
@@ -126,6 +127,8 @@ Report train_report(const TrainResult& result, const TrainOptions& options, cons
       report.facts.push_back({"held-out top-1", fmt::format("{:.2f} %", 100 * *best->validation_top1)});
     if (best->validation_psnr)
       report.facts.push_back({"held-out PSNR", fmt::format("{:.2f} dB", *best->validation_psnr)});
+    if (best->validation_loss && !best->validation_top1)
+      report.facts.push_back({"held-out loss", fmt::format("{:.4f}", *best->validation_loss)});
     report.facts.push_back({"best epoch", std::to_string(best->epoch)});
   }
   if (!result.history.empty())

@@ -76,6 +76,36 @@ struct UnetOptions {
 /// blocks with a time embedding, attention, and concatenation skips from encoder to decoder.
 Graph build_unet(const UnetOptions& options = {});
 
+/// Inputs "x" [batch, channels, image_size, image_size], "t" [batch] int64 and, with classes, "y" [batch]
+/// int64; output "prediction" shaped like x, or with twice its channels.
+struct AdmUnetOptions {
+  std::int64_t image_size = 8;
+  std::int64_t image_channels = 1;
+  std::int64_t base = 16;
+  std::vector<std::int64_t> multipliers{1, 2};   // channels of each level, times base
+  std::int64_t residual_blocks = 2;              // per level; one more in the decoder
+  std::vector<std::int64_t> attention_sizes{4};  // image sizes at which attention follows each residual block
+  std::int64_t heads = 1;                        // of every attention
+  std::int64_t groups = 8;                       // of the group norms
+  std::int64_t classes = 0;                      // labels that the network is told; 0: none
+  bool learned_sigma = false;                    // as many channels again, for the variance
+  bool scale_shift =
+      true;  // the embedding scales and shifts the second norm's output; false: is added before it
+  std::int64_t batch = -1;
+  std::uint64_t seed = 0;
+  std::int64_t opset = 17;
+};
+
+/// The noise predictor of Dhariwal and Nichol, "Diffusion Models Beat GANs on Image Synthesis", NeurIPS 2021
+/// (ADM): residual blocks that also halve (2x2 means) and double (nearest neighbours) the image, on their
+/// branch and on their shortcut; attention after residual blocks and in the middle; concatenation skips from
+/// encoder to decoder. As at the start of ADM's training, all branches give 0 (see `zero_branch_ends`).
+Graph build_adm_unet(const AdmUnetOptions& options = {});
+
+/// Sets to zero what ADM's training starts from zero: the second convolution of every residual block, the
+/// projection of every attention, and the output convolution.
+void zero_branch_ends(Graph& adm_unet);
+
 /// Input "input" [batch, 3, image_size, image_size], output "logits" [batch, classes]. The defaults are
 /// DeiT-Tiny.
 struct VitOptions {

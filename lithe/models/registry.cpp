@@ -1,6 +1,8 @@
 #include "lithe/models/registry.h"
 
+#include <algorithm>
 #include <charconv>
+#include <cmath>
 
 #include "lithe/base/error.h"
 #include "lithe/models/models.h"
@@ -31,6 +33,27 @@ std::int64_t patch_size(std::int64_t image_size) {
   fail("vit_small: an image size of {} is no multiple of 4; resize the images (--resize)", image_size);
 }
 
+/// ADM's network for small images: two levels up to 8 pixels, three above, with attention where the image has
+/// been halved to 8 pixels or less.
+Graph build_denoiser(const NetworkOptions& o, double width) {
+  constexpr std::int64_t kTwoLevels = 8, kMostAttended = 8, kGroups = 8;
+  const bool small = o.image_size <= kTwoLevels;
+  AdmUnetOptions options{
+      .image_size = o.image_size,
+      .image_channels = o.image_channels,
+      .multipliers = small ? std::vector<std::int64_t>{1, 2} : std::vector<std::int64_t>{1, 2, 2},
+      .attention_sizes = {},
+      .groups = kGroups,
+      .classes = o.labels ? o.classes : 0,
+      .seed = o.seed};
+  const double base = width * (small ? 16 : 32);
+  options.base = kGroups * std::max<std::int64_t>(1, std::llround(base / kGroups));
+  for (std::size_t level = 1; level < options.multipliers.size(); ++level)
+    if (const std::int64_t size = o.image_size >> level; size <= kMostAttended)
+      options.attention_sizes.push_back(size);
+  return build_adm_unet(options);
+}
+
 /// Height and width become symbols: the network is made of convolutions alone.
 Graph with_free_size(Graph graph, std::int64_t scale) {
   DimVector &in = *graph.inputs.at(0).shape, &out = *graph.outputs.at(0).shape;
@@ -46,14 +69,18 @@ Graph with_free_size(Graph graph, std::int64_t scale) {
 
 const std::vector<NetworkInfo>& networks() {
   static const std::vector<NetworkInfo> table{
-      {"resnet20", "ResNet-20 for small images, 0.27 M parameters", true, true},
-      {"resnet32", "ResNet-32 for small images, 0.46 M parameters", true, true},
-      {"resnet18", "ResNet-18", true, true},
-      {"resnet50", "ResNet-50", true, true},
-      {"mobilenet_v2", "MobileNetV2; up to 64 pixels with the strides for small images", true, true},
-      {"vit_small", "vision transformer: 64 patches and a class token, width 128, 6 blocks", true, false},
-      {"edsr", "EDSR baseline for super-resolution, 64 channels, 16 blocks", false, false},
-      {"edsr_small", "EDSR of 32 channels and 6 blocks, 0.16 M parameters", false, false}};
+      {"resnet20", "ResNet-20 for small images, 0.27 M parameters", NetworkKind::Classifier, true},
+      {"resnet32", "ResNet-32 for small images, 0.46 M parameters", NetworkKind::Classifier, true},
+      {"resnet18", "ResNet-18", NetworkKind::Classifier, true},
+      {"resnet50", "ResNet-50", NetworkKind::Classifier, true},
+      {"mobilenet_v2", "MobileNetV2; up to 64 pixels with the strides for small images",
+       NetworkKind::Classifier, true},
+      {"vit_small", "vision transformer: 64 patches and a class token, width 128, 6 blocks",
+       NetworkKind::Classifier, false},
+      {"edsr", "EDSR baseline for super-resolution, 64 channels, 16 blocks", NetworkKind::Upscaler, false},
+      {"edsr_small", "EDSR of 32 channels and 6 blocks, 0.16 M parameters", NetworkKind::Upscaler, false},
+      {"unet", "noise predictor of a diffusion model (ADM); 0.3 M parameters at 8 pixels",
+       NetworkKind::Denoiser, true}};
   return table;
 }
 
@@ -99,6 +126,7 @@ Graph build_network(std::string_view name, const NetworkOptions& o) {
                       .classes = o.classes,
                       .layer_norm_operator = true,
                       .seed = o.seed});
+  if (base == "unet") return build_denoiser(o, width);
   SuperResolutionOptions upscaling{.scale = o.scale, .image_channels = o.image_channels, .seed = o.seed};
   if (name == "edsr_small") {
     upscaling.channels = 32;

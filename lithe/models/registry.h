@@ -16,14 +16,22 @@ struct NetworkOptions {
   std::int64_t image_size = 32;  // height and width; free for networks from image to image
   std::int64_t image_channels = 3;
   std::int64_t scale = 2;  // of super-resolution
+  bool labels = false;     // a denoiser is told the label, one of `classes`
   std::uint64_t seed = 0;  // of the random weights
+};
+
+/// What a network is for.
+enum class NetworkKind {
+  Classifier,  // from an image to scores of classes
+  Upscaler,    // from an image to a larger one
+  Denoiser,    // from an image with noise, and how much of it, to the noise; of diffusion models
 };
 
 struct NetworkInfo {
   const char* name;
   const char* summary;
-  bool classifies;  // false: from image to image
-  bool widens;      // takes a factor on its channels as name_x0.5
+  NetworkKind kind;
+  bool widens;  // takes a factor on its channels as name_x0.5
 };
 
 const std::vector<NetworkInfo>& networks();

@@ -23,9 +23,10 @@ const at::Tensor& check_labels(const Batch& batch, std::int64_t classes) {
 
 Objective::Objective(const Graph& graph, const Dataset& data, const TrainOptions& options)
     : options_(options), output_(graph.outputs.at(0).name) {
-  image_targets_ = options.loss == TrainLoss::L1 || (options.loss == TrainLoss::Auto && data.has_targets());
+  image_targets_ =
+      options.loss == TrainLoss::L1 || squared() || (options.loss == TrainLoss::Auto && data.has_targets());
   if (image_targets_ && !data.has_targets())
-    fail("the L1 loss needs data with target images (pairs); see docs/data.md");
+    fail("the loss between images needs data with target images (pairs); see docs/data.md");
   if (!image_targets_ && !data.labelled()) fail("cross-entropy needs labelled data; see docs/data.md");
   if (image_targets_ && options.augmentation.mixup_alpha > 0)
     fail("mixup is for labelled data, not target images");
@@ -53,15 +54,19 @@ at::Tensor Objective::taught(const at::Tensor& y, const Feeds& feeds) {
   return out;
 }
 
+at::Tensor Objective::difference(const at::Tensor& a, const at::Tensor& b) const {
+  return squared() ? (a - b).square().mean() : (a - b).abs().mean();
+}
+
 Objective::Value Objective::compare_images(const at::Tensor& y, const Batch& batch,
                                            const at::Tensor& taught) const {
   const at::Tensor target = batch.targets.to(options_.device);
   if (y.sizes() != target.sizes())
     fail("{}: the model gives {}, the target is {}", batch.names[0], format_shape(y.sizes().vec()),
          format_shape(target.sizes().vec()));
-  at::Tensor loss = (y - target).abs().mean();
+  at::Tensor loss = difference(y, target);
   const double weight = options_.distillation.weight;
-  if (taught.defined()) loss = (1 - weight) * loss + weight * (y - taught).abs().mean();
+  if (taught.defined()) loss = (1 - weight) * loss + weight * difference(y, taught);
   return {loss, at::Tensor()};
 }
 

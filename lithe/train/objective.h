@@ -27,9 +27,12 @@ class Objective {
   Value operator()(const at::Tensor& y, const Batch& batch, const Feeds& feeds);
 
   bool image_targets() const { return image_targets_; }
+  /// Whether it is the mean squared difference to the targets.
+  bool squared() const { return options_.loss == TrainLoss::L2; }
 
  private:
   at::Tensor taught(const at::Tensor& y, const Feeds& feeds);
+  at::Tensor difference(const at::Tensor& a, const at::Tensor& b) const;  // mean, absolute or squared
   Value compare_images(const at::Tensor& y, const Batch& batch, const at::Tensor& taught) const;
   Value compare_labels(const at::Tensor& y, const Batch& batch, const at::Tensor& taught) const;
 

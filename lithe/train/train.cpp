@@ -84,7 +84,9 @@ class Trainer {
     graph_.sort();
     agreement_.together([&] {
       prepare_data(data);
-      objective_.emplace(graph_, *data_, options_);
+      std::vector<std::int64_t> order(static_cast<std::size_t>(data_->size()));
+      std::iota(order.begin(), order.end(), std::int64_t{0});
+      objective_.emplace(graph_, *hooks_->epoch_data(data_, order, 0), options_);
       random_ = draws_numbers(graph_);
     });
     prepare_model();
@@ -293,11 +295,13 @@ class Trainer {
   /// Returns false if the time is up.
   bool run_epoch(Clock::time_point start) {
     if (step_ < steps_) {
-      Loader loader(augmented(data_, own_order(),
-                              {.augmentation = options_.augmentation,
-                               .preprocess = options_.preprocess,
-                               .seed = options_.seed,
-                               .epoch = epoch_}),
+      const std::vector<std::int64_t> order = own_order();
+      const DatasetPtr samples = augmented(data_, order,
+                                           {.augmentation = options_.augmentation,
+                                            .preprocess = options_.preprocess,
+                                            .seed = options_.seed,
+                                            .epoch = epoch_});
+      Loader loader(hooks_->epoch_data(samples, order, epoch_),
                     {.batch = batch_, .threads = std::max(1, options_.threads)});
       Batch batch;
       while (step_ < steps_) {
@@ -524,17 +528,35 @@ class Trainer {
     }
   }
 
+  /// The loss on the samples held out.
+  Evaluation squared_differences(const std::string& output) {
+    Evaluation result;
+    double sum = 0;
+    Loader loader(validation_, {.batch = batch_, .threads = std::max(1, options_.threads)});
+    for (Batch batch; loader.next(batch);) {
+      const Feeds feeds = feeds_of(batch);
+      const at::Tensor y = executor().run(feeds, {output}).at(output);
+      sum += (*objective_)(y, batch, feeds).loss.item<double>() * static_cast<double>(batch.size());
+      result.n += batch.size();
+    }
+    result.loss = sum / static_cast<double>(result.n);
+    return result;
+  }
+
   Evaluation score_output(const std::string& output) {
     Evaluation result;
     bool stopped = false;
     agreement_.together([&] {
       try {
         result =
-            evaluate(graph_, [&](const Feeds& feeds) { return executor().run(feeds, {output}); }, validation_,
-                     {.batch = objective_->image_targets() ? std::min(batch_, kWholeImages) : batch_,
-                      .threads = options_.threads,
-                      .output = output,
-                      .preprocess = options_.preprocess});
+            objective_->squared()
+                ? squared_differences(output)
+                : evaluate(graph_, [&](const Feeds& feeds) { return executor().run(feeds, {output}); },
+                           validation_,
+                           {.batch = objective_->image_targets() ? std::min(batch_, kWholeImages) : batch_,
+                            .threads = options_.threads,
+                            .output = output,
+                            .preprocess = options_.preprocess});
       } catch (const Interrupted&) {
         stopped = true;
       }

@@ -74,6 +74,7 @@ enum class TrainLoss {
   Auto,          // L1 for data with target images, else cross-entropy
   CrossEntropy,  // of the first output [n, classes] with labels
   L1,            // mean absolute difference of the first output and the target images
+  L2,            // mean squared difference; held-out samples are scored by it too, not by PSNR
 };
 
 struct EpochRecord {
@@ -159,6 +160,13 @@ struct TrainOptions {
 class TrainHooks {
  public:
   virtual ~TrainHooks() = default;
+  /// What the method makes of the samples of an epoch (from 0), after augmentation: for example adds noise.
+  /// Sample i stems from training sample order[i], so that what is drawn for it need not depend on order,
+  /// batch or process. Held-out samples are left as they are.
+  virtual DatasetPtr epoch_data(DatasetPtr samples, const std::vector<std::int64_t>& /*order*/,
+                                std::int64_t /*epoch*/) {
+    return samples;
+  }
   /// Once, before the first step (after a checkpoint has been loaded).
   virtual void before_training(Executor&) {}
   /// `epoch` and `step` (in the epoch) count from 0.

@@ -36,6 +36,7 @@ std::vector<Graph> small_models(std::uint64_t seed = 0, std::int64_t opset = 17)
                       .attention_sizes = {4},
                       .seed = seed,
                       .opset = opset}),
+          build_adm_unet({.base = 8, .classes = 3, .learned_sigma = true, .seed = seed, .opset = opset}),
           build_vit({.image_size = 32,
                      .patch = 8,
                      .dim = 24,
@@ -84,7 +85,18 @@ TEST(Models, TransformersComeInBothSpellings) {
   EXPECT_EQ(count_parameters(build_vit(options)), count_parameters(build_vit(modern)));
 }
 
+TEST(Models, AdmStartsFromZero) {
+  const Graph graph = build_adm_unet();
+  for (const char* name : {"out.conv.weight", "down.0.0.block.conv2.weight", "mid.attention.proj.bias"})
+    for (const float value : graph.constants.at(name).to_floats()) EXPECT_EQ(value, 0) << name;
+  for (const char* name : {"conv_in.weight", "down.0.0.block.conv1.weight", "up.1.0.block.skip.weight"})
+    EXPECT_NE(graph.constants.at(name).to_floats()[0], 0) << name;
+}
+
 TEST(Models, RefuseSizesThatDoNotFit) {
+  EXPECT_THROW(build_adm_unet({.image_size = 7}), Error);
+  EXPECT_THROW(build_adm_unet({.base = 12}), Error);
+  EXPECT_THROW(build_adm_unet({.heads = 3}), Error);
   EXPECT_THROW(build_vit({.image_size = 30, .patch = 8}), Error);
   EXPECT_THROW(build_vit({.dim = 25, .heads = 3}), Error);
   EXPECT_THROW(build_vit({.layer_norm_operator = true, .opset = 16}), Error);

@@ -29,13 +29,21 @@ TEST(Networks, GiveWhatTheySay) {
     Graph graph = build_network(network.name);
     graph.validate();
     graph.inputs[0].shape = DimVector{{2}, {3}, {32}, {32}};
+    for (std::size_t i = 1; i < graph.inputs.size(); ++i) graph.inputs[i].shape = DimVector{{2}};
     infer_shapes(graph);
     const DimVector& out = *graph.outputs[0].shape;
     ASSERT_FALSE(out.empty()) << network.name;
-    if (network.classifies)
-      EXPECT_EQ(out[1].value, 10) << network.name;
-    else
-      EXPECT_EQ(out[3].value, 64) << network.name;
+    switch (network.kind) {
+      case NetworkKind::Classifier:
+        EXPECT_EQ(out[1].value, 10) << network.name;
+        break;
+      case NetworkKind::Upscaler:
+        EXPECT_EQ(out[3].value, 64) << network.name;
+        break;
+      case NetworkKind::Denoiser:
+        EXPECT_EQ(out, *graph.inputs[0].shape) << network.name;
+        break;
+    }
   }
 }
 
@@ -50,12 +58,14 @@ TEST(Networks, KeepSmallImagesLarge) {
 TEST(Networks, TakeAWidth) {
   EXPECT_EQ(build_network("resnet32_x2").constants.at("conv1.weight").shape()[0], 32);
   EXPECT_EQ(build_network("mobilenet_v2_x0.5").constants.at("stem.weight").shape()[0], 16);
+  EXPECT_EQ(build_network("unet_x2", {.image_size = 8}).constants.at("conv_in.weight").shape()[0], 32);
   EXPECT_FALSE(find_network("vit_small_x2"));
   EXPECT_FALSE(find_network("resnet20_x"));
   EXPECT_FALSE(find_network("resnet20_x0"));
   EXPECT_FALSE(find_network("model.onnx"));
   EXPECT_THROW(build_network("resnet21"), Error);
   EXPECT_THROW(build_network("vit_small", {.image_size = 30}), Error);
+  EXPECT_THROW(build_network("unet", {.image_size = 30}), Error);
 }
 
 }  // namespace

@@ -53,9 +53,13 @@ TEST(Trainable, FindsWhatLearnsInOwnNetworks) {
                          .layer_norm_operator = true};
   const Graph with_operator = build_vit(small);
   EXPECT_EQ(names_of(trainable_constants(with_operator)), expected_names(with_operator));
-  const Graph unet = build_unet({.image_size = 8, .base = 8, .multipliers = {1, 2}, .attention_sizes = {4}});
-  const auto found = names_of(trainable_constants(unet));
-  for (const std::string& name : expected_names(unet)) EXPECT_TRUE(found.contains(name)) << name;
+  for (const Graph& unet :
+       {build_unet({.image_size = 8, .base = 8, .multipliers = {1, 2}, .attention_sizes = {4}}),
+        build_adm_unet({.classes = 3})}) {
+    const auto found = names_of(trainable_constants(unet));
+    for (const std::string& name : expected_names(unet)) EXPECT_TRUE(found.contains(name)) << name;
+    EXPECT_FALSE(found.contains("time.frequencies"));
+  }
 }
 
 TEST(Trainable, TellsKindsApart) {
