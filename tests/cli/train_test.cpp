@@ -73,6 +73,35 @@ TEST(Train, WritesAModelThatEvalRuns) {
             read_onnx(out).constants.at("fc.weight").to_floats());
 }
 
+TEST(Train, NoisePredictorsSayHowTheyWereTrained) {
+  const TemporaryFolder folder;
+  const fs::path out = folder.path() / "unet.onnx", second = folder.path() / "second.onnx";
+  const std::string data = " --data " + digits("0:4") + " --threads 1 --batch 40 --json --quiet -o ";
+  const Outcome trained = run_lithe("train unet" + data + out.string() +
+                                    " --resize 8x8 --val-share 0.2 --epochs 2 --ema 0.9 --prediction v" +
+                                    " --noise-schedule linear --diffusion-steps 200 --class-conditional");
+  ASSERT_EQ(trained.status, 0) << trained.err;
+  const auto epochs = trained.result()["epochs"];
+  EXPECT_LT(epochs[1]["validation_loss"], epochs[0]["validation_loss"]);
+  EXPECT_TRUE(epochs[1]["validation_psnr"].is_null());
+  const Graph net = read_onnx(out);
+  EXPECT_EQ(net.header.metadata.at("lithe.diffusion.noise_schedule"), "linear");
+  EXPECT_EQ(net.header.metadata.at("lithe.diffusion.steps"), "200");
+  EXPECT_EQ(net.header.metadata.at("lithe.diffusion.prediction"), "v");
+  EXPECT_EQ(net.header.metadata.at("lithe.diffusion.low"), "-1");
+  EXPECT_EQ(net.constants.at("label.table").shape()[0], 10);
+  // It is trained on as it was; what it says cannot be said otherwise.
+  const Outcome again = run_lithe("train " + out.string() + data + second.string() + " --epochs 1");
+  ASSERT_EQ(again.status, 0) << again.err;
+  EXPECT_EQ(read_onnx(second).header.metadata.at("lithe.diffusion.prediction"), "v");
+  expect_user_error(run_lithe("train " + out.string() + data + second.string() + " --prediction x0"),
+                    "--prediction has no effect");
+  expect_user_error(run_lithe("train unet" + data + second.string() + " --resize 8x8 --loss l1"),
+                    "--loss has no effect");
+  expect_user_error(run_lithe("train resnet20" + data + second.string() + " --diffusion-steps 9"),
+                    "--diffusion-steps has no effect");
+}
+
 TEST(Train, StopsAndResumes) {
   const TemporaryFolder folder;
   const fs::path straight = folder.path() / "straight.onnx", resumed = folder.path() / "resumed.onnx";
