@@ -40,6 +40,9 @@ at::Tensor GraphClassifier::gradient_of(const at::Tensor& x, double timestep, co
   const at::AutoGradMode enabled(true);
   const at::Tensor leaf = x.detach().clone().set_requires_grad(true);
   const at::Tensor scores = log_probabilities(leaf, timestep);
+  if (!scores.requires_grad())
+    fail("the classifier's output '{}' has no gradient in the image; guide by a model in floating point",
+         output_);
   const auto most = labels.max().item<std::int64_t>(), least = labels.min().item<std::int64_t>();
   if (least < 0 || most >= scores.size(1))
     fail("the label {} is not among the {} classes of the classifier; give 0 to {}", least < 0 ? least : most,
