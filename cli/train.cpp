@@ -20,6 +20,7 @@
 #include "lithe/base/file.h"
 #include "lithe/diffusion/train_denoiser.h"
 #include "lithe/graph/cost.h"
+#include "lithe/graph/half_weights.h"
 #include "lithe/graph/onnx.h"
 #include "lithe/graph/safetensors.h"
 #include "lithe/graph/sparsity_record.h"
@@ -42,7 +43,7 @@ struct TrainFlags {
   std::string data, validation, init, weights, teacher, keep = "best";
   std::vector<std::string> frozen;
   std::int64_t classes = 0, scale = 2;
-  bool from_scratch = false;
+  bool from_scratch = false, half_file = false;
   CLI::App* verb = nullptr;  // to ask which flags were given
 };
 
@@ -116,7 +117,10 @@ void run_train(TrainFlags& flags) {
   Processes processes(call);
   const bool by_name = names_network(call.options.model);
   Graph graph;
-  if (!by_name) graph = read_onnx(call.options.model);
+  if (!by_name) {
+    graph = read_onnx(call.options.model);
+    widen_weights(graph);
+  }
   const std::optional<DiffusionRecord> diffusion = diffusion_to_learn(flags, by_name, graph);
   if (diffusion && flags.verb->get_option("--optimiser")->count() == 0) flags.recipe.optimiser = "adamw";
   refuse_idle_flags(flags, by_name);
@@ -180,11 +184,12 @@ void run_train(TrainFlags& flags) {
         "lithe sparsify --method asp",
         broken.size(), broken.front().record.layer));
   std::vector<std::string> files{call.options.output};
-  write_onnx(trained, call.options.output);
   if (!flags.weights.empty()) {
     write_safetensors(flags.weights, {named_weights(trained), {}});
     files.push_back(flags.weights);
   }
+  if (flags.half_file) halve_weights(trained);
+  write_onnx(trained, call.options.output);
   if (result.complete && flags.recipe.checkpoints.empty()) remove_checkpoints(options.checkpoints);
   const json object = train_json(result, options, count_parameters(trained));
   if (!call.options.report.empty()) {
@@ -217,6 +222,8 @@ void add_train(CLI::App& app) {
   verb->add_option("--init", flags->init,
                    "weights to start from, a safetensors file with the names of the model's constants");
   verb->add_option("--save-weights", flags->weights, "also write the weights as safetensors");
+  verb->add_flag("--half-file", flags->half_file,
+                 "write weights as float16 with a Cast behind each: half the file, rounded weights");
   verb->add_flag("--from-scratch", flags->from_scratch, "draw the weights of an ONNX model anew");
   verb->add_option("--classes", flags->classes,
                    "outputs of a network built by name (default: as many as the data have)")

@@ -103,5 +103,7 @@ void add_sparsify(CLI::App&);
 void add_multibit(CLI::App&);
 void add_tokens(CLI::App&);
 void add_train(CLI::App&);
+void add_sample(CLI::App&);
+void add_schedule(CLI::App&);
 
 }  // namespace lithe::cli

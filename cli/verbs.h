@@ -16,6 +16,8 @@ inline constexpr VerbInfo kVerbs[] = {
     {"train", "train a network, by name or from an ONNX file, on data"},
     {"multibit", "train, measure and export one model that runs at any of several bit-widths"},
     {"sparsify", "make weights sparse, N of every M input channels, by pruning and training"},
+    {"sample", "make images with a diffusion model"},
+    {"schedule", "search, show, transfer and export sampling schedules of diffusion models"},
     {"tokens", "thin out the tokens of a vision transformer, by learnt or given counts"},
 };
 

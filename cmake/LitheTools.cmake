@@ -102,3 +102,19 @@ function(lithe_embed target input header name)
   target_sources(${target} PRIVATE ${output})
   target_include_directories(${target} PRIVATE ${PROJECT_BINARY_DIR}/generated)
 endfunction()
+
+# lithe_embed_files(<target> <file>...): files whose bytes the program carries, between the symbols
+# lithe_file_<name> and lithe_file_<name>_end.
+function(lithe_embed_files target)
+  set(text "")
+  foreach(file ${ARGN})
+    get_filename_component(name ${file} NAME_WE)
+    string(APPEND text ".global lithe_file_${name}\n.hidden lithe_file_${name}\n.balign 16\nlithe_file_${name}:\n"
+                       ".incbin \"${file}\"\n.global lithe_file_${name}_end\n.hidden lithe_file_${name}_end\n"
+                       "lithe_file_${name}_end:\n.byte 0\n")
+  endforeach()
+  set(source ${PROJECT_BINARY_DIR}/generated/${target}_files.s)
+  file(CONFIGURE OUTPUT ${source} CONTENT ".section .rodata\n${text}.section .note.GNU-stack,\"\",%progbits\n" @ONLY)
+  set_source_files_properties(${source} PROPERTIES OBJECT_DEPENDS "${ARGN}")
+  target_sources(${target} PRIVATE ${source})
+endfunction()

@@ -22,6 +22,8 @@ echo "== the bench of several bit-widths runs (a minute)"
 build/release/bin/bench/multibit_table --tier smoke --results "$results/multibit.jsonl" > "$results/log" || { cat "$results/log"; exit 1; }
 echo "== the bench of fewer tokens runs (half a minute)"
 build/release/bin/bench/tokens_table --tier smoke --results "$results/tokens.jsonl" > "$results/log" || { cat "$results/log"; exit 1; }
+echo "== the bench of sampling schedules runs (a minute)"
+build/release/bin/bench/diffusion_table --tier smoke --results "$results/diffusion.jsonl" > "$results/log" || { cat "$results/log"; exit 1; }
 rm -r "$results"
 echo "== installing and building a program against the installed library"
 scripts/test_install.sh build/release

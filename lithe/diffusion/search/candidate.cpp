@@ -27,17 +27,6 @@ double cheapest_gene(const SearchSpace& space) {
                          space.step_cost, std::minus<>());
 }
 
-/// Of equal steps the gene with fewer skips, then in order.
-Candidate distinct(Candidate candidate) {
-  std::stable_sort(candidate.begin(), candidate.end(), [](const Gene& a, const Gene& b) {
-    return a.t != b.t ? a.t < b.t : a.skipped.size() < b.skipped.size();
-  });
-  candidate.erase(std::unique(candidate.begin(), candidate.end(),
-                              [](const Gene& a, const Gene& b) { return a.t == b.t; }),
-                  candidate.end());
-  return candidate;
-}
-
 void drop_random_gene(const SearchSpace& space, Candidate& candidate, Rng& rng) {
   const std::size_t first = std::min(space.free_points, candidate.size() - 1);
   const auto at = first + rng.below(candidate.size() - first);
@@ -118,6 +107,16 @@ bool is_valid(const SearchSpace& space, const Candidate& candidate) {
 Candidate canonical(Candidate candidate) {
   std::stable_sort(candidate.begin(), candidate.end(),
                    [](const Gene& a, const Gene& b) { return a.t < b.t; });
+  return candidate;
+}
+
+Candidate distinct(Candidate candidate) {
+  std::stable_sort(candidate.begin(), candidate.end(), [](const Gene& a, const Gene& b) {
+    return a.t != b.t ? a.t < b.t : a.skipped.size() < b.skipped.size();
+  });
+  candidate.erase(std::unique(candidate.begin(), candidate.end(),
+                              [](const Gene& a, const Gene& b) { return a.t == b.t; }),
+                  candidate.end());
   return candidate;
 }
 

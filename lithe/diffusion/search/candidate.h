@@ -52,6 +52,8 @@ bool is_valid(const SearchSpace& space, const Candidate& candidate);
 
 /// Sorted by t.
 Candidate canonical(Candidate candidate);
+/// Likewise; of genes with equal t the one with fewer skips.
+Candidate distinct(Candidate candidate);
 
 /// "94 217 354:3,7 574": equal for equal candidates alone.
 std::string key_of(const Candidate& candidate);

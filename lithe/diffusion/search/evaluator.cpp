@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <cmath>
 #include <condition_variable>
 #include <cstring>
@@ -56,7 +57,7 @@ class Evaluator::Log {
       fail("{}: cannot open the log of evaluations: {}", path.string(), std::strerror(errno));
     try {
       if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0)
-        fail("{}: another search is writing this log; give another folder, or wait for it", path.string());
+        fail("{}: another search is writing this log; give another file, or wait for it", path.string());
       begin(resume, identity);
     } catch (...) {
       ::close(descriptor_);
@@ -85,17 +86,18 @@ class Evaluator::Log {
  private:
   void begin(bool resume, const json& identity) {
     std::string text = read_text_file(path_, kMostLogBytes);
-    const std::size_t end = text.rfind('\n');
-    text.resize(end == std::string::npos ? 0 : end + 1);
-    if (::ftruncate(descriptor_, static_cast<off_t>(text.size())) != 0)
-      fail_system("{}: cannot write the log of evaluations: {}", path_.string(), std::strerror(errno));
     const std::string first = json{{"schema", kSchema}, {"search", identity}}.dump();
     if (text.empty()) return append(first);
-    if (!resume)
-      fail("{}: holds an earlier search; --resume goes on with it, or give another folder", path_.string());
-    const std::size_t line = text.find('\n');
-    if (text.substr(0, line) != first)
-      fail("{}: {}", path_.string(), difference(text.substr(0, line), identity));
+    const std::size_t line = std::min(text.find('\n'), text.size());
+    const std::string head = text.substr(0, line);
+    const bool cut_off = line == text.size() && first.starts_with(head);  // while its first line was written
+    if (!cut_off && head != first) fail("{}: {}", path_.string(), difference(head, identity));
+    if (!resume && !cut_off)
+      fail("{}: holds an earlier search; --resume goes on with it, or give another file", path_.string());
+    text.resize(cut_off ? 0 : text.rfind('\n') + 1);
+    if (::ftruncate(descriptor_, static_cast<off_t>(text.size())) != 0)
+      fail_system("{}: cannot write the log of evaluations: {}", path_.string(), std::strerror(errno));
+    if (cut_off) return append(first);
     text_ = text.substr(line + 1);
   }
 
@@ -106,9 +108,9 @@ class Evaluator::Log {
     const json& other = (*found)["search"];
     for (const auto& [name, value] : identity.items())
       if (!other.contains(name) || other[name] != value)
-        return fmt::format("is of another search: '{}' is {} there and {} here; give another folder", name,
+        return fmt::format("is of another search: '{}' is {} there and {} here; give another file", name,
                            other.contains(name) ? other[name].dump() : "nothing", value.dump());
-    return "is of another search; give another folder";
+    return "is of another search; give another file";
   }
 
   std::filesystem::path path_;
@@ -185,7 +187,7 @@ class Evaluator::Workers {
       std::exception_ptr problem;
       try {
         if (!fitness) fitness = options.make_fitness();
-        score = (*fitness)(canonical(request.candidate), request.images, request.stream);
+        score = (*fitness)(distinct(request.candidate), request.images, request.stream);
         if (std::isnan(score)) score = std::numeric_limits<double>::infinity();
       } catch (...) {
         problem = std::current_exception();
@@ -246,6 +248,7 @@ Evaluator::~Evaluator() = default;
 std::vector<double> Evaluator::operator()(const std::vector<EvaluationRequest>& requests,
                                           Progress& progress) {
   std::vector<EvaluationRequest> fresh;
+  std::int64_t replayed = 0;
   std::map<Key, bool> asked;
   const auto key = [](const EvaluationRequest& one) {
     return Key{key_of(one.candidate), one.images, one.stream};
@@ -256,15 +259,16 @@ std::vector<double> Evaluator::operator()(const std::vector<EvaluationRequest>& 
       continue;
     }
     ++evaluations_;
-    calls_ += options_.calls(one.candidate) * static_cast<double>(one.images - one.already);
+    calls_ += options_.calls(distinct(one.candidate)) * static_cast<double>(one.images - one.already);
     if (const auto found = logged_.find(key(one)); found != logged_.end()) {
       known_.insert(*found);
       if (std::isinf(found->second)) ++failed_;
-      progress.advance();
+      ++replayed;
     } else {
       fresh.push_back(one);
     }
   }
+  progress.skip(replayed);
   score(fresh, progress);
   std::vector<double> out;
   for (const EvaluationRequest& one : requests) out.push_back(known_.at(key(one)));

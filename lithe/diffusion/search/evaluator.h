@@ -15,6 +15,7 @@
 
 #include "lithe/base/progress.h"
 #include "lithe/diffusion/search/candidate.h"
+#include "lithe/engine/threads.h"
 #include "lithe/ops/collective.h"
 
 namespace lithe {
@@ -79,6 +80,7 @@ class Evaluator {
   void score_apart(const std::vector<EvaluationRequest>& requests, Progress& progress);
   void remember(const EvaluationRequest& request, double value);
 
+  SerialBlas serial_;  // results must not depend on the number of threads
   EvaluatorOptions options_;
   std::unique_ptr<Log> log_;
   std::unique_ptr<Workers> workers_;

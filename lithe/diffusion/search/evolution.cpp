@@ -53,7 +53,7 @@ class Evolution {
     }
     progress_.finish();
     SearchResult result{.best = archive_, .history = history_};
-    for (Scored& one : result.best) one.candidate = canonical(one.candidate);
+    for (Scored& one : result.best) one.candidate = distinct(one.candidate);
     return result;
   }
 
@@ -176,7 +176,9 @@ class Evolution {
     std::vector<Candidate> children;
     const auto wanted = static_cast<std::size_t>(options_.population);
     Rng rng = search_rng(options_.seed, SearchPurpose::Start, 0, 0);
-    if (!accept(uniform, rng, children)) fail("the evenly spaced schedule does not meet the budget");
+    if (!accept(uniform, rng, children))
+      fail("the evenly spaced schedule of {} full steps does not meet the budget; ask for fewer steps",
+           steps_);
     fill(children, wanted / 2 + 1, SearchPurpose::Random, [&](Rng& draws) { return random(draws); });
     fill(children, wanted, SearchPurpose::Mutate,
          [&](Rng& draws) { return mutant(uniform, options_.first_mutation, draws); });

@@ -62,22 +62,31 @@ class Race {
         options_.images.front() < 2 || !std::is_sorted(options_.images.begin(), options_.images.end()) ||
         std::adjacent_find(options_.images.begin(), options_.images.end()) != options_.images.end())
       fail("a race needs a child and a parent, and levels of 2 images or more that ascend");
+    if (options_.start.empty()) fail("a race needs a schedule to start from");
+    if (!(options_.first_move > 0 && options_.last_move > 0 && options_.promoted >= 0 &&
+          options_.promoted <= 1))
+      fail("moves of a race are positive, and the promoted share lies in 0..1");
     if (options_.most_pruned < 0 || options_.most_pruned > space_.most_skipped)
       fail("a step may skip {:.3g} of the layers at most, not {:.3g}", space_.most_skipped,
            options_.most_pruned);
   }
 
   bool fits_unpruned() const {
-    return space_.step_cost * static_cast<double>(space_.least - space_.free_points) <=
-           space_.budget * (1 + 1e-9);
+    const auto calls = static_cast<double>(options_.start.front().size() - space_.free_points);
+    return space_.step_cost * calls <= space_.budget * (1 + 1e-9);
   }
 
   std::int64_t expected() const {
-    const auto count = static_cast<double>(options_.start.size()) + options_.rounds * options_.children;
-    double all = 0, share = 1;
-    for (std::size_t level = 0; level < options_.images.size(); ++level, share *= options_.promoted)
-      all += share * count;
-    return static_cast<std::int64_t>(all);
+    const auto of = [&](std::size_t count) {
+      std::int64_t all = 0;
+      auto here = static_cast<double>(count);
+      for (std::size_t level = 0; level < options_.images.size(); ++level) {
+        all += static_cast<std::int64_t>(here);
+        here = std::ceil(options_.promoted * here);
+      }
+      return all;
+    };
+    return of(options_.start.size()) + options_.rounds * of(static_cast<std::size_t>(options_.children));
   }
 
   // --- judging --------------------------------------------------------------------------------------------

@@ -16,8 +16,9 @@ struct Scored {
 };
 
 struct GenerationRecord {
-  std::int64_t generation = 0;   // from 0
-  double best = 0, mean = 0;     // fitness of the best so far; mean over the finite ones of this generation
+  std::int64_t generation = 0;  // from 0
+  double best = 0, mean = 0;  // fitness of the best so far; mean over the finite ones of this generation (of
+                              // racing: of all so far)
   std::int64_t evaluations = 0;  // so far
   double calls = 0;              // of the network, so far
   double most_skipped = 0;       // share of the layers that new genes may skip
