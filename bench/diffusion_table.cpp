@@ -90,11 +90,9 @@ std::vector<std::vector<double>> distances(const Bench& bench, const ImageTask& 
                                            const at::Tensor& reference,
                                            const std::vector<Candidate>& candidates, std::int64_t images,
                                            const std::vector<std::uint64_t>& streams) {
-  FeatureStatistics statistics;
-  statistics.add(reference);
-  const FrechetReference frechet(statistics);
+  const ImageReference real(reference);
   FeatureCache cache;
-  Evaluator evaluator({.make_fitness = [&] { return std::make_unique<ImageFitness>(task, frechet, cache); },
+  Evaluator evaluator({.make_fitness = [&] { return std::make_unique<ImageFitness>(task, real, cache); },
                        .threads = bench.threads});
   std::vector<std::vector<double>> out(candidates.size());
   Progress silent;

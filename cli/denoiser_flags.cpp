@@ -64,7 +64,20 @@ std::vector<std::int64_t> shape_of(const DenoiserFlags& flags, std::vector<std::
   return own;
 }
 
+std::function<std::unique_ptr<Denoiser>()> denoiser_maker(const LoadedDenoiser& model) {
+  return [graph = model.graph, how = model.how, layers = model.layers] {
+    return std::make_unique<GraphDenoiser>(graph, how, [graph, layers](const std::vector<int>& skipped) {
+      return without_layers(*graph, layers, skipped);
+    });
+  };
+}
+
 }  // namespace
+
+void reuse_layers(LoadedDenoiser& model) {
+  for (const SkippableLayer& layer : model.layers) model.how.branches.push_back(layer.branch);
+  model.task.make_denoiser = denoiser_maker(model);
+}
 
 void add_denoiser_flags(CLI::App& verb, DenoiserFlags& flags, Invocation& call) {
   verb.add_option("model", call.options.model,
@@ -145,11 +158,8 @@ LoadedDenoiser load_denoiser(Invocation& call, const DenoiserFlags& flags, at::D
                  {std::max<std::int64_t>(1, probe.fixed_batch()), out.task.shape[0], out.task.shape[1],
                   out.task.shape[2]}}};
   out.layers = find_skippable_layers(*out.graph, out.shapes);
-  out.task.make_denoiser = [graph = out.graph, how, layers = out.layers] {
-    return std::make_unique<GraphDenoiser>(graph, how, [graph, layers](const std::vector<int>& skipped) {
-      return without_layers(*graph, layers, skipped);
-    });
-  };
+  out.how = how;
+  out.task.make_denoiser = denoiser_maker(out);
   if (!flags.classifier.empty()) {
     const auto classifier = std::make_shared<const Graph>(read_model(flags.classifier));
     const bool round = how.round_timesteps;

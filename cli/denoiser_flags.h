@@ -33,7 +33,8 @@ struct LoadedDenoiser {
   std::string hash;  // of the graph
   std::vector<SkippableLayer> layers;
   InputShapes shapes;  // of one call, where the model leaves sizes free
-  ImageTask task;      // without features
+  GraphDenoiserOptions how;
+  ImageTask task;  // without features
   bool embedded = false;
 };
 
@@ -43,6 +44,9 @@ LoadedDenoiser load_denoiser(Invocation& call, const DenoiserFlags& flags, at::D
 
 /// An ONNX file whose weights may be stored in half precision.
 Graph read_model(const std::string& path);
+
+/// Skipped layers then add what they gave last, in place of nothing.
+void reuse_layers(LoadedDenoiser& model);
 
 /// "3,0,7" as numbers that are not negative; throws Error(Input) naming the flag.
 std::vector<std::int64_t> parse_numbers(const std::string& text, const std::string& flag);

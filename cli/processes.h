@@ -24,10 +24,15 @@ class Processes {
   /// Meets the others; nothing where this process is alone. They stay connected while this object lives.
   Collective* join();
 
+  /// Calls `work` in every process; if it throws in one, all stop.
+  template <typename Work>
+  void together(Work&& work) const {
+    Agreement(group_.get(), device_).together(work);
+  }
   /// Calls `check` in the first process; if it throws, all stop.
   template <typename Check>
   void check_in_first(Check&& check) const {
-    Agreement(group_.get(), device_).together([&] {
+    together([&] {
       if (first()) check();
     });
   }

@@ -34,7 +34,7 @@ struct SampleFlags {
   CLI::App* verb = nullptr;
 };
 
-SamplingPlan plan_for(SampleFlags& flags, const LoadedDenoiser& model) {
+SamplingPlan plan_for(SampleFlags& flags, LoadedDenoiser& model) {
   const int given =
       (flags.spacing.empty() ? 0 : 1) + (flags.timesteps.empty() ? 0 : 1) + (flags.schedule.empty() ? 0 : 1);
   if (given > 1) fail("give one of --spacing, --timesteps and --schedule");
@@ -50,6 +50,7 @@ SamplingPlan plan_for(SampleFlags& flags, const LoadedDenoiser& model) {
     for (const std::string& one : mismatches(schedule, sampler)) flags.call.warn(flags.schedule + ": " + one);
     if (const std::string made = schedule.provenance.value("model_hash", model.hash); made != model.hash)
       flags.call.warn(flags.schedule + ": was searched with another model");
+    if (schedule.reuse) reuse_layers(model);
     return to_plan(schedule, model.layers);
   }
   return make_plan(flags.spacing.empty() ? "centred" : flags.spacing, model.task.noise, flags.steps,
@@ -85,6 +86,7 @@ class TimedDenoiser : public Denoiser {
     seconds_ += seconds_since(start);
     return out;
   }
+  void start() override { inner_->start(); }
   bool takes_labels() const override { return inner_->takes_labels(); }
   std::int64_t fixed_batch() const override { return inner_->fixed_batch(); }
   double seconds() const { return seconds_; }
@@ -138,7 +140,7 @@ void check_output(const SampleFlags& flags, const LoadedDenoiser& model) {
 void run_sample(SampleFlags& flags) {
   Invocation& call = flags.call;
   const at::Device device = set_up_torch(call);
-  const LoadedDenoiser model = load_denoiser(call, flags.denoiser, device);
+  LoadedDenoiser model = load_denoiser(call, flags.denoiser, device);
   check_output(flags, model);
   const SamplingPlan plan = plan_for(flags, model);
   const ImageTask& task = model.task;

@@ -169,6 +169,8 @@ struct ExportFlags {
 
 /// A model for each set of layers that the schedule skips, and a list of which step takes which.
 std::vector<std::string> export_models(const ExportFlags& flags, const SavedSchedule& schedule) {
+  if (schedule.reuse)
+    fail("layers of this schedule are reused from earlier steps, which a model of one step cannot do");
   if (flags.model.empty()) fail("--format onnx needs --model: the network whose layers are skipped");
   const Graph model = read_model(flags.model);
   const auto layers = find_skippable_layers(model);

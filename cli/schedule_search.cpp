@@ -117,6 +117,8 @@ void check_flags(SearchFlags& flags) {
     fail(
         "a budget in ms is measured anew at every start, so that such a search cannot be resumed; give it in "
         "macs");
+  if (flags.options.reuse && flags.options.most_skipped == 0)
+    fail("--reuse is for skipped layers: give a --budget in layers, macs or ms, or --max-skipped");
   if (flags.metric != "frechet" && flags.metric != "kernel")
     fail("--metric {}: there are frechet and kernel", flags.metric);
   flags.own_log = flags.log.empty();
@@ -187,7 +189,8 @@ json identity_of(const SearchFlags& flags, const LoadedDenoiser& model, const at
           {"seed", o.seed},
           {"steps", o.steps},
           {"budget", fmt::format("{} {}", o.budget.amount, budget_unit_name(o.budget.unit))},
-          {"max_skipped", o.most_skipped}};
+          {"max_skipped", o.most_skipped},
+          {"reuse", o.reuse}};
 }
 
 at::Tensor real_features(const SearchFlags& flags, const DatasetPtr& data,
@@ -204,11 +207,13 @@ void run_search(SearchFlags& flags) {
   scale_population(flags);
   Processes processes(call);
   set_threads(1);  // of this thread: --threads counts workers, each of which computes on one
-  const LoadedDenoiser model = load_denoiser(call, flags.denoiser, processes.device());
+  LoadedDenoiser model = load_denoiser(call, flags.denoiser, processes.device());
+  if (flags.options.reuse) reuse_layers(model);
   ScheduleSearchOptions& options = flags.options;
   options.seed = call.options.seed;
   options.threads = call.threads();
   options.collective = processes.join();
+  options.device = processes.device();
   if (options.collective && options.budget.unit == BudgetUnit::Milliseconds)
     fail("a budget in ms is measured by each process for itself; give it in macs, or start one process");
   options.resume = call.options.resume;
@@ -227,19 +232,20 @@ void run_search(SearchFlags& flags) {
                       {{"--log", flags.own_log ? "" : flags.log}});
   });
 
-  ImageTask task = model.task;
-  task.make_features = load_features(flags.features, flags.features_value, 0, processes.device());
-  const DatasetPtr data = open_dataset(flags.data, real_preprocess(flags, task.shape));
-  const at::Tensor real = real_features(flags, data, task.make_features, call.threads());
-  options.identity = identity_of(flags, model, real);
-  const LayerAccount account = account_of(model, options);
+  ImageTask task = model.task, other = model.task;
+  at::Tensor real, other_real;
+  LayerAccount account;
   const bool second = !flags.verdict.empty() || (flags.features.empty() && model.embedded);
-  ImageTask other = task;
-  at::Tensor other_real;
-  if (second && processes.first()) {
+  processes.together([&] {
+    task.make_features = load_features(flags.features, flags.features_value, 0, processes.device());
+    const DatasetPtr data = open_dataset(flags.data, real_preprocess(flags, task.shape));
+    real = real_features(flags, data, task.make_features, call.threads());
+    options.identity = identity_of(flags, model, real);
+    account = account_of(model, options);
+    if (!second || !processes.first()) return;
     other.make_features = load_features(flags.verdict, "", 1, processes.device());
     other_real = real_features(flags, data, other.make_features, call.threads());
-  }
+  });
   const ImageMetric metric = flags.metric == "kernel" ? ImageMetric::Kernel : ImageMetric::Frechet;
 
   const auto start = Clock::now();
@@ -268,7 +274,8 @@ void run_search(SearchFlags& flags) {
     summary.verdicts.emplace_back(flags.verdict.empty() ? "the second embedded network" : flags.verdict,
                                   judge_again(other, other_real, metric, result, options, call.progress()));
 
-  SavedSchedule schedule{.steps = to_saved(plan, model.layers), .sampler = task.sampler};
+  SavedSchedule schedule{
+      .steps = to_saved(plan, model.layers), .reuse = options.reuse, .sampler = task.sampler};
   set_noise(schedule, task.noise);
   schedule.provenance = {{"lithe", kVersion},
                          {"model", model.name},
@@ -325,6 +332,9 @@ void add_schedule_search(CLI::App& parent) {
                    "share of the layers that a step may skip, 0 to 1 (default: 0.5 under a budget of layers, "
                    "macs or ms)")
       ->check(in_range(0, 1));
+  verb->add_flag(
+      "--reuse", options.reuse,
+      "skipped layers add what they gave in the last step that executed them, in place of nothing");
   verb->add_option("--method", flags->method, "racing, autodiffusion, random, climb or gits")
       ->capture_default_str();
   verb->add_flag("--faithful", flags->faithful, "the published search: --method autodiffusion");

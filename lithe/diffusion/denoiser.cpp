@@ -89,11 +89,40 @@ void GraphDenoiser::check_labels(const at::Tensor& x, const at::Tensor& labels) 
          least < 0 ? least : most, *classes_, inputs_.label->name, *classes_ - 1);
 }
 
-at::Tensor GraphDenoiser::run(Executor& executor, const at::Tensor& x, double timestep,
-                              const at::Tensor& labels) {
+Feeds GraphDenoiser::feeds_of(const at::Tensor& x, double timestep, const at::Tensor& labels) const {
   Feeds feeds{{inputs_.image.name, x}};
   feeds[inputs_.time->name] = time_feed(*inputs_.time, timestep, x.size(0), options_.round_timesteps);
   if (inputs_.label) feeds[inputs_.label->name] = label_feed(*inputs_.label, labels);
+  return feeds;
+}
+
+at::Tensor GraphDenoiser::run_reusing(const at::Tensor& x, double timestep, const at::Tensor& labels,
+                                      const std::vector<int>& skipped) {
+  if (kept_.empty() || timestep != kept_timestep_) run_in_step_ = 0;
+  kept_timestep_ = timestep;
+  if (kept_.size() <= run_in_step_) kept_.resize(run_in_step_ + 1);
+  Feeds& kept = kept_[run_in_step_++];
+  Feeds feeds = feeds_of(x, timestep, labels);
+  std::vector<std::string> fetch{output_};
+  for (std::size_t layer = 0; layer < options_.branches.size(); ++layer) {
+    const std::string& branch = options_.branches[layer];
+    const bool left_out = std::binary_search(skipped.begin(), skipped.end(), static_cast<int>(layer));
+    const auto known = kept.find(branch);
+    if (left_out && known != kept.end() && known->second.size(0) == x.size(0))
+      feeds[branch] = known->second;
+    else
+      fetch.push_back(branch);
+  }
+  Feeds made = executor_for({}).run(feeds, fetch);
+  at::Tensor y = made.at(output_);
+  made.erase(output_);
+  for (auto& [name, value] : made) kept[name] = value;
+  return y;
+}
+
+at::Tensor GraphDenoiser::run(Executor& executor, const at::Tensor& x, double timestep,
+                              const at::Tensor& labels) {
+  Feeds feeds = feeds_of(x, timestep, labels);
   // With layers left out an input may have become useless and be gone.
   const auto& taken = executor.graph().inputs;
   std::erase_if(feeds, [&](const auto& feed) {
@@ -106,10 +135,11 @@ at::Tensor GraphDenoiser::run(Executor& executor, const at::Tensor& x, double ti
 at::Tensor GraphDenoiser::predict(const at::Tensor& x, double timestep, const at::Tensor& labels,
                                   const std::vector<int>& skipped) {
   check_labels(x, labels);
-  Executor& executor = executor_for(skipped);
+  Executor& executor = executor_for(options_.branches.empty() ? skipped : std::vector<int>());
   const at::Tensor typed = x.to(scalar_type_of(inputs_.image.dtype));
   const auto part = [&](const at::Tensor& images, const at::Tensor& classes) {
-    return run(executor, images, timestep, classes);
+    return options_.branches.empty() ? run(executor, images, timestep, classes)
+                                     : run_reusing(images, timestep, classes, skipped);
   };
   const bool whole = inputs_.batch == 0 || x.size(0) == inputs_.batch;
   const at::Tensor y = whole ? part(typed, labels) : in_batches(typed, labels, inputs_.batch, part);

@@ -27,6 +27,8 @@ class Denoiser {
   virtual at::Tensor predict(const at::Tensor& x, double timestep, const at::Tensor& labels,
                              const std::vector<int>& skipped) = 0;
 
+  /// A new series of images begins: what was kept of earlier steps is forgotten.
+  virtual void start() {}
   /// Whether it depends on labels.
   virtual bool takes_labels() const { return false; }
   /// Images that one run takes, smaller calls being filled up; 0: any number.
@@ -42,6 +44,11 @@ struct GraphDenoiserOptions {
   /// Round times for a network that takes whole steps; else they are refused.
   bool round_timesteps = false;
   std::size_t most_executors = 16;  // kept at a time, one for each set of skipped layers
+  /// Values of the layers' branches, by number (`SkippableLayer::branch`). With them a skipped layer adds
+  /// what its branch gave in the last step that executed it, in place of nothing; where no step has, it is
+  /// executed. (DeepCache, Ma et al., CVPR 2024, keeps features of a U-Net in the same way.) Takes the memory
+  /// of all branches.
+  std::vector<std::string> branches;
   ExecutorOptions executor;
 };
 
@@ -55,6 +62,7 @@ class GraphDenoiser : public Denoiser {
   /// Throws Error(Input) as well if the output is no image of as many channels, or twice as many.
   at::Tensor predict(const at::Tensor& x, double timestep, const at::Tensor& labels,
                      const std::vector<int>& skipped) override;
+  void start() override { kept_.clear(); }
   bool takes_labels() const override { return inputs_.label.has_value(); }
   std::int64_t fixed_batch() const override { return inputs_.batch; }
 
@@ -70,6 +78,9 @@ class GraphDenoiser : public Denoiser {
  private:
   Executor& executor_for(const std::vector<int>& skipped);
   at::Tensor run(Executor& executor, const at::Tensor& x, double timestep, const at::Tensor& labels);
+  Feeds feeds_of(const at::Tensor& x, double timestep, const at::Tensor& labels) const;
+  at::Tensor run_reusing(const at::Tensor& x, double timestep, const at::Tensor& labels,
+                         const std::vector<int>& skipped);
   void check_labels(const at::Tensor& x, const at::Tensor& labels) const;
 
   GraphPtr graph_;
@@ -79,6 +90,10 @@ class GraphDenoiser : public Denoiser {
   std::string output_;
   std::optional<std::int64_t> classes_;
   std::list<std::pair<std::vector<int>, Executor>> executors_;  // the last used first
+  // Branches as they were last executed, by the number of the run in its step.
+  std::vector<Feeds> kept_;
+  std::size_t run_in_step_ = 0;
+  double kept_timestep_ = 0;
 };
 
 /// Runs `part` on pieces of `batch` images, the last one filled up with copies of its last image, and joins

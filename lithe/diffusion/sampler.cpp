@@ -184,6 +184,7 @@ void check_request(const SampleRequest& request) {
 
 at::Tensor sample(Denoiser& denoiser, const NoiseSchedule& noise, const SamplingPlan& plan,
                   const SamplerOptions& options, const SampleRequest& request, const OnStep& on_step) {
+  denoiser.start();
   const at::NoGradGuard no_grad;
   check_plan(plan, noise, options);
   check_request(request);

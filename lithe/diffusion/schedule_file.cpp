@@ -130,6 +130,7 @@ std::string schedule_text(const SavedSchedule& schedule) {
               {"lithe", kVersion},
               {"noise_schedule", noise_json(schedule)},
               {"sampler", sampler_json(schedule.sampler)},
+              {"skipped_layers", schedule.reuse ? "reused" : "left out"},
               {"steps", steps},
               {"provenance", schedule.provenance}}
              .dump(2) +
@@ -153,6 +154,10 @@ SavedSchedule schedule_from_text(std::string_view text, const std::string& origi
     fail("{}: {} training steps; there may be 1 to {}", origin, out.noise_steps, kMostSteps);
   if (noise.contains("alpha_bars")) out.alpha_bars = member<std::vector<double>>(noise, "alpha_bars", origin);
   out.sampler = sampler_from(member<json>(object, "sampler", origin), origin);
+  const auto skipped = member<std::string>(object, "skipped_layers", origin);
+  if (skipped != "reused" && skipped != "left out")
+    fail("{}: 'skipped_layers' is '{}'; layers are 'reused' or 'left out'", origin, skipped);
+  out.reuse = skipped == "reused";
   const json steps = member<json>(object, "steps", origin);
   if (!steps.is_array()) fail("{}: 'steps' is no list", origin);
   for (auto step = steps.rbegin(); step != steps.rend(); ++step)

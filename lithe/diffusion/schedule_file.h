@@ -24,6 +24,7 @@ struct SavedStep {
 /// A schedule belongs to a noise schedule, a sampler and its switches; used with others it is another one.
 struct SavedSchedule {
   std::vector<SavedStep> steps;  // ascending; of DPM-Solver the first one is where it ends, without a call
+  bool reuse = false;            // skipped layers add what they last gave, in place of nothing
   std::string noise_name = "cosine";
   std::vector<double> alpha_bars;  // of a noise schedule without a name that is known; else empty
   std::int64_t noise_steps = 1000;

@@ -110,18 +110,14 @@ class ScheduleSearch {
         progress_(progress),
         space_(space_of(options, task, account)),
         by_hand_(schedules_by_hand(task, options.steps)),
-        real_(reference) {
+        reference_(reference, metric) {
     if (options.images < 2 || options.final_images < 2 || options.finalists < 1 || options.final_streams < 0)
       fail("a search needs two images an evaluation, and a finalist");
-    if (metric == ImageMetric::Frechet) {
-      FeatureStatistics statistics;
-      statistics.add(reference);
-      frechet_.emplace(statistics);
-    }
     EvaluatorOptions how{.make_fitness = [this] { return make_fitness(); },
                          .calls = [this](const Candidate& one) { return calls_of(one); },
                          .threads = options.threads,
                          .collective = options.collective,
+                         .device = options.device,
                          .log = options.log,
                          .resume = options.resume,
                          .identity = options.identity};
@@ -144,8 +140,7 @@ class ScheduleSearch {
 
  private:
   std::unique_ptr<Fitness> make_fitness() {
-    if (frechet_) return std::make_unique<ImageFitness>(task_, *frechet_, cache_);
-    return std::make_unique<ImageFitness>(task_, real_, cache_);
+    return std::make_unique<ImageFitness>(task_, reference_, cache_);
   }
 
   double calls_of(const Candidate& one) const {
@@ -298,8 +293,7 @@ class ScheduleSearch {
   Progress& progress_;
   SearchSpace space_;
   std::vector<std::pair<std::string, Candidate>> by_hand_;
-  at::Tensor real_;
-  std::optional<FrechetReference> frechet_;
+  ImageReference reference_;
   FeatureCache cache_;
   std::optional<Evaluator> evaluator_;
   double other_calls_ = 0;
@@ -349,6 +343,8 @@ SearchSpace space_of(const ScheduleSearchOptions& options, const ImageTask& task
   if (layers && account.layers.empty()) fail("the network has no layers that can be skipped");
   if (layers && options.method != SearchMethod::Racing && options.method != SearchMethod::Evolution)
     fail("layers are searched by racing and autodiffusion, not by {}", search_method_name(options.method));
+  if (options.reuse && task.sampler.kind == SamplerKind::Plms)
+    fail("plms asks the network twice at one step, so that layers cannot be reused; take ddim or dpmpp2m");
   if (options.steps < 1) fail("a schedule needs one step at least");
   const BudgetUnit unit = options.budget.unit;
   if (!layers && options.budget.amount > 0 && unit != BudgetUnit::Calls)
@@ -365,6 +361,7 @@ SearchSpace space_of(const ScheduleSearchOptions& options, const ImageTask& task
   if (layers) {
     space.layer_costs = layer_costs(unit, account);
     space.most_skipped = options.most_skipped;
+    space.first_whole = options.reuse;
     space.least = 1 + space.free_points + (space.free_points > 0 ? 1 : 0);
     const double saved = std::accumulate(space.layer_costs.begin(), space.layer_costs.end(), 0.0);
     const double cheapest = std::max(space.step_cost - saved * options.most_skipped, space.step_cost * 0.05);
@@ -412,15 +409,9 @@ ScheduleSearchResult search_schedule(const ImageTask& task, const at::Tensor& re
 std::vector<Judged> judge_again(const ImageTask& task, const at::Tensor& reference, ImageMetric metric,
                                 const ScheduleSearchResult& result, const ScheduleSearchOptions& options,
                                 Progress& progress) {
-  FeatureStatistics statistics;
-  statistics.add(reference);
-  const FrechetReference frechet(statistics);
+  const ImageReference real(reference, metric);
   FeatureCache cache;
-  Evaluator evaluator({.make_fitness = [&]() -> std::unique_ptr<Fitness> {
-                         if (metric == ImageMetric::Kernel)
-                           return std::make_unique<ImageFitness>(task, reference, cache);
-                         return std::make_unique<ImageFitness>(task, frechet, cache);
-                       },
+  Evaluator evaluator({.make_fitness = [&] { return std::make_unique<ImageFitness>(task, real, cache); },
                        .threads = options.threads});
   std::vector<Judged> judged;
   for (const Judged& one : result.judged)

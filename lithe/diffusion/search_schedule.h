@@ -49,6 +49,7 @@ struct ScheduleSearchOptions {
   SearchMethod method = SearchMethod::Racing;
   std::int64_t steps = 4;  // calls of the network for an image before layers are skipped
   ScheduleBudget budget;
+  bool reuse = false;          // skipped layers add what they last gave, see GraphDenoiserOptions::branches
   double most_skipped = 0;     // share of the layers that a step may skip; 0: only time steps
   double least_skipped = 0;    // of the published method's last generations
   EvolutionOptions evolution;  // what is not said here: images, stream, seed
@@ -65,6 +66,7 @@ struct ScheduleSearchOptions {
 
   int threads = 1;
   Collective* collective = nullptr;
+  at::Device device = at::kCPU;  // of the processes' talk
   std::filesystem::path log;
   bool resume = false;
   nlohmann::json identity;  // of model and data, for the log

@@ -12,6 +12,18 @@ namespace lithe {
 /// negative; needs two samples a side. Biased: all pairs, never negative.
 double kernel_distance(const at::Tensor& x, const at::Tensor& y, bool unbiased = true);
 
+/// One side that many are compared with: its own part is taken once.
+class KernelReference {
+ public:
+  explicit KernelReference(const at::Tensor& features);  // [n, d], two samples at least
+  /// Unbiased.
+  double distance(const at::Tensor& features) const;
+
+ private:
+  at::Tensor features_;
+  double within_ = 0;
+};
+
 struct KernelDistance {
   double mean = 0, sd = 0;  // over subsets
 };

@@ -136,9 +136,22 @@ TEST_F(Schedule, SkipsLayersUnderABudgetAndExportsAModelForEachSet) {
   ASSERT_EQ(exported.status, 0) << exported.err;
   const auto steps = nlohmann::json::parse(read_text_file(file("models") + "/steps.json"))["steps"];
   EXPECT_EQ(steps.size(), search.result()["timesteps"].size());
-  for (const auto& step : steps)
+  for (const auto& step : steps)  // a file each
     EXPECT_NO_THROW(read_onnx(file("models") + "/" + step["model"].get<std::string>()));
   expect_refused("schedule export " + found + " -o " + file("d.json"), "lipped");
+
+  const Outcome reusing =
+      run_lithe(kSearch + "--steps 3 --threads 1 --budget '50 layers' --reuse --json --quiet -o " +
+                file("reused.json"));
+  ASSERT_EQ(reusing.status, 0) << reusing.err;
+  EXPECT_EQ(reusing.result()["skip_layers"][0].size(), 0u);  // the first step has nothing to reuse
+  EXPECT_LT(reusing.result()["macs"], reusing.result()["full_macs"]);
+  const Outcome sampled =
+      run_lithe("sample -n 4 --quiet --schedule " + file("reused.json") + " -o " + file("grid.png"));
+  EXPECT_EQ(sampled.status, 0) << sampled.err;
+  expect_refused(
+      "schedule export " + file("reused.json") + " --format onnx --model " + model + " -o " + file("other"),
+      "reused");
 }
 
 TEST_F(Schedule, SaysWhatIsWrong) {

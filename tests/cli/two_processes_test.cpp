@@ -70,6 +70,23 @@ TEST_F(TwoProcesses, SparsifyOneModel) {
   EXPECT_EQ(run_lithe("inspect " + out_.string() + " --check-sparsity 1:4").status, 0);
 }
 
+TEST_F(TwoProcesses, SearchOneSchedule) {
+  const std::string search =
+      "schedule search --data sheet:" + (kExamples / "digits/digits.png").string() +
+      ",cell=20x20 --reference 200 --steps 3 --images 50 --batch 50 --rounds 1 --children 4 "
+      "--finalists 2 --final-images 50 --final-streams 1 --threads 1 --json -o ";
+  const fs::path both = folder_.path() / "both.json", one = folder_.path() / "one.json";
+  const auto [first, second] =
+      run_two(search + both.string() + " --log " + (folder_.path() / "both.log").string());
+  ASSERT_EQ(first.status, 0) << first.err << second.err;
+  EXPECT_EQ(second.status, 0) << second.err;
+  EXPECT_EQ(second.out, "");
+  const Outcome alone = run_lithe(search + one.string() + " --log " + (folder_.path() / "one.log").string());
+  ASSERT_EQ(alone.status, 0) << alone.err;
+  EXPECT_EQ(read_text_file(both), read_text_file(one));
+  EXPECT_EQ(read_text_file(folder_.path() / "both.log"), read_text_file(folder_.path() / "one.log"));
+}
+
 TEST_F(TwoProcesses, AMistakeIsToldOnceAndEndsBoth) {
   const auto [first, second] =
       run_two("sparsify " + kDigits + kData + "--method asp -o " + (folder_.path() / "no/out.onnx").string());

@@ -39,9 +39,11 @@ std::string changed(const std::function<void(json&)>& change) {
 }
 
 TEST(ScheduleFile, ComesBackAsItWent) {
-  const SavedSchedule schedule = example();
+  SavedSchedule schedule = example();
+  schedule.reuse = true;
   const SavedSchedule back = schedule_from_text(schedule_text(schedule), "s.json");
   EXPECT_EQ(back.steps, schedule.steps);
+  EXPECT_TRUE(back.reuse);
   EXPECT_EQ(back.noise_hash, schedule.noise_hash);
   EXPECT_EQ(back.sampler.kind, schedule.sampler.kind);
   EXPECT_EQ(back.provenance, schedule.provenance);
@@ -63,6 +65,7 @@ TEST(ScheduleFile, WhatIsWrongIsNamed) {
   EXPECT_THAT(changed([](json& o) { o["steps"][0]["timestep"] = 366; }), HasSubstr("twice"));
   EXPECT_THAT(changed([](json& o) { o["steps"][0]["timestep"] = "x"; }), HasSubstr("'timestep'"));
   EXPECT_THAT(changed([](json& o) { o["steps"] = json::array(); }), HasSubstr("no steps"));
+  EXPECT_THAT(changed([](json& o) { o["skipped_layers"] = "sold"; }), HasSubstr("sold"));
   EXPECT_THAT(changed([](json& o) { o["steps"] = 3; }), HasSubstr("'steps'"));
   EXPECT_THAT(changed([](json& o) { o["schema"] = 7; }), HasSubstr("schema 7"));
   EXPECT_THAT(changed([](json& o) { o["sampler"].erase("eta"); }), HasSubstr("'eta'"));

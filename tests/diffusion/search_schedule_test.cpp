@@ -186,14 +186,12 @@ TEST_F(ScheduleSearch, LayersAreSkippedUnderABudget) {
 
 TEST_F(ScheduleSearch, FeaturesDoNotDependOnWhatWasAskedBefore) {
   FeatureCache cache;
-  FeatureStatistics statistics;
-  statistics.add(reference_);
-  const FrechetReference frechet(statistics);
-  ImageFitness once(task_, frechet, cache);
+  const ImageReference real(reference_);
+  ImageFitness once(task_, real, cache);
   const Candidate candidate = candidate_of({10, 40, 80});
   const double few = once(candidate, 20, 3), more = once(candidate, 50, 3);
   FeatureCache empty;
-  ImageFitness anew(task_, frechet, empty);
+  ImageFitness anew(task_, real, empty);
   EXPECT_EQ(anew(candidate, 50, 3), more);
   EXPECT_EQ(anew(candidate, 20, 3), few);
   EXPECT_NE(anew(candidate, 20, 4), few);

@@ -103,6 +103,7 @@ TEST(Frechet, BadInput) {
 
 TEST(KernelDistance, Goldens) {
   EXPECT_NEAR(kernel_distance(kX, kY), -416.9375, 1e-9);
+  EXPECT_NEAR(KernelReference(kY).distance(kX), -416.9375, 1e-9);
   EXPECT_NEAR(kernel_distance(kX, kY, false), 1149.8375, 1e-9);
   EXPECT_NEAR(kernel_distance(matrix({{0}, {1}}), matrix({{0}, {2}})), -13, 1e-9);
   EXPECT_THROW(kernel_distance(kX, at::zeros({3, 5})), Error);
@@ -116,6 +117,16 @@ TEST(KernelDistance, SubsetsTellWhatDiffers) {
   EXPECT_LT(std::abs(near.mean), 4 * near.sd + 1e-3);
   EXPECT_GT(far.mean, near.mean + 4 * (near.sd + far.sd));
   EXPECT_EQ(kernel_distance_over_subsets(a, same, 10, 200, 3).mean, near.mean);
+  // Rows are taken some at a time.
+  const at::Tensor many = normals(1100, 4, 4), few = normals(30, 4, 5);
+  const at::Tensor joint = at::matmul(few, many.t()) / 4.0 + 1;
+  const auto mean_of_pairs = [](const at::Tensor& x) {
+    const at::Tensor k = (at::matmul(x, x.t()) / 4.0 + 1).pow(3);
+    const double n = static_cast<double>(x.size(0));
+    return (k.sum() - k.trace()).item<double>() / (n * (n - 1));
+  };
+  EXPECT_NEAR(kernel_distance(few, many),
+              mean_of_pairs(few) + mean_of_pairs(many) - 2 * joint.pow(3).mean().item<double>(), 1e-9);
 }
 
 }  // namespace

@@ -37,7 +37,7 @@ void drop_random_gene(const SearchSpace& space, Candidate& candidate, Rng& rng) 
 bool skip_one_more(const SearchSpace& space, Candidate& candidate, const Pruning& pruning, Rng& rng) {
   const std::size_t most = std::min(space.skips(pruning.most), space.skips(space.most_skipped));
   std::vector<std::size_t> open;
-  for (std::size_t i = space.free_points; i < candidate.size(); ++i)
+  for (std::size_t i = space.free_points; i + (space.first_whole ? 1 : 0) < candidate.size(); ++i)
     if (candidate[i].skipped.size() < most) open.push_back(i);
   if (open.empty()) return false;
   std::vector<int>& skipped = candidate[open[rng.below(open.size())]].skipped;
@@ -94,7 +94,8 @@ bool is_valid(const SearchSpace& space, const Candidate& candidate) {
     const Gene& gene = candidate[i];
     if (gene.t <= before || gene.t >= space.grid) return false;
     before = gene.t;
-    if (gene.skipped.size() > (i < space.free_points ? 0 : space.skips(space.most_skipped))) return false;
+    const bool whole = i < space.free_points || (space.first_whole && i + 1 == candidate.size());
+    if (gene.skipped.size() > (whole ? 0 : space.skips(space.most_skipped))) return false;
     int last = -1;
     for (const int layer : gene.skipped) {
       if (layer <= last || layer >= space.layers()) return false;
@@ -190,10 +191,12 @@ std::optional<Candidate> repair(const SearchSpace& space, Candidate candidate, c
   }
   for (std::size_t i = 0; i < std::min(space.free_points, candidate.size()); ++i)
     candidate[i].skipped.clear();
+  if (space.first_whole && !candidate.empty()) candidate.back().skipped.clear();
   while (!within(space, candidate)) {
     if (skip_one_more(space, candidate, pruning, rng)) continue;
     if (candidate.size() <= space.least) return std::nullopt;
     drop_random_gene(space, candidate, rng);
+    if (space.first_whole) candidate.back().skipped.clear();
   }
   if (!is_valid(space, candidate)) return std::nullopt;
   return candidate;

@@ -28,8 +28,9 @@ struct SearchSpace {
   std::size_t least = 1;     // genes
   std::size_t most = 1;      // genes
   std::size_t free_points =
-      0;                 // of the smallest t, which cost nothing and skip nothing: where DPM-Solver ends
-  double step_cost = 1;  // of a gene with all layers
+      0;                     // of the smallest t, which cost nothing and skip nothing: where DPM-Solver ends
+  bool first_whole = false;  // the noisiest gene skips nothing: there is nothing yet to reuse
+  double step_cost = 1;      // of a gene with all layers
   std::vector<double> layer_costs;  // what leaving each layer out saves; empty: only time steps are searched
   double budget = std::numeric_limits<double>::infinity();  // of the whole candidate
   double most_skipped = 0;                                  // share of the layers that a gene may skip

@@ -15,11 +15,13 @@
 #include <cstring>
 #include <exception>
 #include <mutex>
+#include <span>
 #include <thread>
 #include <utility>
 
 #include "lithe/base/error.h"
 #include "lithe/base/file.h"
+#include "lithe/base/hash.h"
 #include "lithe/base/json.h"
 #include "lithe/train/agreement.h"
 
@@ -37,12 +39,16 @@ double from_json(const json& value) {
 }
 
 /// The text of process 0, in every process.
-std::string shared_text(Collective& collective, std::string text) {
-  at::Tensor size = at::tensor({static_cast<std::int64_t>(text.size())}, at::kLong);
+std::string shared_text(Collective& collective, at::Device device, const std::string& text) {
+  at::Tensor size = at::tensor({static_cast<std::int64_t>(text.size())}, at::kLong).to(device);
   collective.broadcast(size);
   at::Tensor bytes = at::zeros({size.item<std::int64_t>()}, at::kByte);
   if (collective.rank() == 0 && !text.empty()) std::memcpy(bytes.data_ptr(), text.data(), text.size());
-  if (bytes.numel() > 0) collective.broadcast(bytes);
+  if (bytes.numel() > 0) {
+    bytes = bytes.to(device);
+    collective.broadcast(bytes);
+    bytes = bytes.to(at::kCPU);
+  }
   return {static_cast<const char*>(bytes.data_ptr()), static_cast<std::size_t>(bytes.numel())};
 }
 
@@ -219,13 +225,18 @@ Evaluator::Evaluator(EvaluatorOptions options) : options_(std::move(options)) {
   if (options_.collective && options_.collective->size() < 2) options_.collective = nullptr;
   const bool first = !options_.collective || options_.collective->rank() == 0;
   std::string text;
-  Agreement(options_.collective).together([&] {
+  Agreement(options_.collective, options_.device).together([&] {
     if (first && !options_.log.empty()) {
       log_ = std::make_unique<Log>(options_.log, options_.resume, options_.identity);
       text = log_->text();
     }
   });
-  if (options_.collective) text = shared_text(*options_.collective, std::move(text));
+  if (options_.collective) {
+    const std::string identity = options_.identity.dump();  // 52 bits of its hash make a whole double
+    const auto hash = static_cast<std::int64_t>(fnv1a(std::as_bytes(std::span(identity))) >> 12);
+    Agreement(options_.collective, options_.device).require_equal(hash, "the search that is asked for");
+    text = shared_text(*options_.collective, options_.device, text);
+  }
   std::size_t number = 1;
   for (std::size_t at = 0; at < text.size(); ++number) {
     const std::size_t end = text.find('\n', at);
@@ -297,7 +308,7 @@ void Evaluator::score(const std::vector<EvaluationRequest>& requests, Progress& 
 
 void Evaluator::score_apart(const std::vector<EvaluationRequest>& requests, Progress& progress) {
   Collective& collective = *options_.collective;
-  const Agreement agreement(&collective);
+  const Agreement agreement(&collective, options_.device);
   const auto chunk =
       static_cast<std::size_t>(collective.size() * std::max(1, options_.threads) * kRequestsAtOnce);
   for (std::size_t begin = 0; begin < requests.size(); begin += chunk) {
@@ -316,7 +327,9 @@ void Evaluator::score_apart(const std::vector<EvaluationRequest>& requests, Prog
       double* values = scores.data_ptr<double>();
       workers_->run(own, [&](std::size_t i, double value) { values[places[i]] = value; });
     });
+    scores = scores.to(options_.device);
     collective.sum(scores);
+    scores = scores.to(at::kCPU);
     bool stop = false;
     agreement.together([&] {
       for (std::size_t i = begin; i < end; ++i) {

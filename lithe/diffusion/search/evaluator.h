@@ -1,6 +1,8 @@
 // Scores candidates over threads and processes, and remembers every score in a file.
 #pragma once
 
+#include <ATen/ATen.h>
+
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -38,6 +40,7 @@ struct EvaluatorOptions {
   };
   int threads = 1;                   // workers, each of which computes on one thread
   Collective* collective = nullptr;  // other processes, which make the same calls; outlives the evaluator
+  at::Device device = at::kCPU;      // of the tensors through which they talk: the GPU for NCCL
   /// Append-only file of scores, one JSON object a line; "": none. Other processes need not see it.
   std::filesystem::path log;
   bool resume = false;      // take the scores that the file holds

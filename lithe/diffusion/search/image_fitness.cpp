@@ -5,7 +5,6 @@
 
 #include "lithe/base/error.h"
 #include "lithe/diffusion/timesteps.h"
-#include "lithe/metrics/kernel_distance.h"
 
 namespace lithe {
 namespace {
@@ -118,19 +117,29 @@ void FeatureCache::keep(const std::string& key, std::uint64_t stream, const at::
 // --- Fitness
 // --------------------------------------------------------------------------------------------------
 
-ImageFitness::ImageFitness(const ImageTask& task, const FrechetReference& reference, FeatureCache& cache)
-    : maker_(task), reference_(&reference), cache_(cache) {}
-
-ImageFitness::ImageFitness(const ImageTask& task, const at::Tensor& real_features, FeatureCache& cache)
-    : maker_(task), real_(real_features), cache_(cache) {}
-
-double ImageFitness::operator()(const Candidate& candidate, std::int64_t images, std::uint64_t stream) {
-  const at::Tensor features = extend(maker_, candidate, images, stream, &cache_);
-  if (!features.isfinite().all().item<bool>()) return kInfinity;
-  if (!reference_) return kernel_distance(features, real_);
+ImageReference::ImageReference(const at::Tensor& features, ImageMetric metric) {
+  if (metric == ImageMetric::Kernel) {
+    kernel_.emplace(features);
+    return;
+  }
   FeatureStatistics statistics;
   statistics.add(features);
-  return reference_->distance(statistics);
+  frechet_.emplace(statistics);
+}
+
+double ImageReference::distance(const at::Tensor& features) const {
+  if (!features.isfinite().all().item<bool>()) return kInfinity;
+  if (kernel_) return kernel_->distance(features);
+  FeatureStatistics statistics;
+  statistics.add(features);
+  return frechet_->distance(statistics);
+}
+
+ImageFitness::ImageFitness(const ImageTask& task, const ImageReference& reference, FeatureCache& cache)
+    : maker_(task), reference_(reference), cache_(cache) {}
+
+double ImageFitness::operator()(const Candidate& candidate, std::int64_t images, std::uint64_t stream) {
+  return reference_.distance(extend(maker_, candidate, images, stream, &cache_));
 }
 
 TeacherFitness::TeacherFitness(const ImageTask& task, at::Tensor teacher, std::uint64_t stream)

@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,6 +19,7 @@
 #include "lithe/diffusion/search/evaluator.h"
 #include "lithe/metrics/features.h"
 #include "lithe/metrics/frechet.h"
+#include "lithe/metrics/kernel_distance.h"
 
 namespace lithe {
 
@@ -79,17 +81,27 @@ enum class ImageMetric {
   Kernel,   // unbiased kernel distance (KID): for few images
 };
 
-/// Distance to real images. `task`, `reference` (features [n, d] of real images) and `cache` outlive it.
+/// Features of real images [n, d], and the distance to them.
+class ImageReference {
+ public:
+  explicit ImageReference(const at::Tensor& features, ImageMetric metric = ImageMetric::Frechet);
+  /// Infinite where the features [n, d] are not finite.
+  double distance(const at::Tensor& features) const;
+
+ private:
+  std::optional<FrechetReference> frechet_;
+  std::optional<KernelReference> kernel_;
+};
+
+/// Distance to real images. `task`, `reference` and `cache` outlive it.
 class ImageFitness : public Fitness {
  public:
-  ImageFitness(const ImageTask& task, const FrechetReference& reference, FeatureCache& cache);
-  ImageFitness(const ImageTask& task, const at::Tensor& real_features, FeatureCache& cache);
+  ImageFitness(const ImageTask& task, const ImageReference& reference, FeatureCache& cache);
   double operator()(const Candidate& candidate, std::int64_t images, std::uint64_t stream) override;
 
  private:
   ImageMaker maker_;
-  const FrechetReference* reference_ = nullptr;
-  at::Tensor real_;
+  const ImageReference& reference_;
   FeatureCache& cache_;
 };
 
