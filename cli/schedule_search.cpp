@@ -297,6 +297,10 @@ void run_search(SearchFlags& flags) {
   write_file(call.options.output, schedule_text(schedule));
   if (flags.own_log) fs::remove(flags.log);
   call.say("{}", judged_table(result));
+  if (object.at("against_by_hand").is_number() && object.at("against_by_hand") > 0)
+    call.warn(fmt::format(
+        "on other noise, {} by hand is better than what was found; search with more images or rounds",
+        result.by_hand));
   call.say("{}", plan_line(plan));
   for (const std::string& file : files) call.say("wrote {}", file);
   call.finish(object, files);

@@ -253,13 +253,15 @@ std::string gnuplot_script(const HeatMap& plot) {
   const std::size_t step = (rows + kMaxTickLabels - 1) / kMaxTickLabels;
   for (std::size_t r = 0; r < rows; r += step)
     row_tics += fmt::format("{}{} {}", r == 0 ? "" : ", ", gnuplot_quote(names[r], 32), r);
+  std::size_t longest = 7;
+  for (const std::string& name : names) longest = std::max(longest, name.size());
   return "#tall\n" + data + category_tics(plot.columns) +
          fmt::format(
              "set xrange [-0.5:{0}]\nset yrange [{1}:-0.5]\nset ytics ({2}) scale 0\nset key off\nunset "
-             "grid\n"
+             "grid\nset lmargin {4}\n"
              "plot $d0 using 1:2:(0.5):(0.5):3 with boxxyerror lc rgb variable",
              static_cast<double>(columns) - 0.5, static_cast<double>(rows) - 0.5, row_tics,
-             gnuplot_quote(fmt::format("dark {:.4g}, bright {:.4g}", low, high)));
+             gnuplot_quote(fmt::format("dark {:.4g}, bright {:.4g}", low, high)), longest + 2);
 }
 
 }  // namespace lithe
