@@ -39,7 +39,7 @@ struct TrainFlags {
   Invocation call{"train"};
   PreprocessFlags preprocess;
   RecipeFlags recipe;
-  DenoiserFlags denoiser;
+  NoisePredictorFlags denoiser;
   std::string data, validation, init, weights, teacher, keep = "best";
   std::vector<std::string> frozen;
   std::int64_t classes = 0, scale = 2;
@@ -245,7 +245,7 @@ void add_train(CLI::App& app) {
   verb->add_option("--freeze", flags->frozen, "name of a constant that does not learn; repeatable");
   add_training_flags(*verb, flags->recipe,
                      "0.1, or 0.001 for adamw, which noise predictors take unless told otherwise");
-  add_denoiser_flags(*verb, flags->denoiser);
+  add_noise_predictor_flags(*verb, flags->denoiser);
   add_preprocess_flags(*verb, flags->preprocess);
   verb->callback([flags] { run_train(*flags); });
 }

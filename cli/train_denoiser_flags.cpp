@@ -1,5 +1,8 @@
 #include "cli/train_denoiser_flags.h"
 
+#include <string>
+#include <vector>
+
 #include "cli/train_flags.h"
 #include "cli/validators.h"
 
@@ -7,10 +10,12 @@ namespace lithe::cli {
 namespace {
 
 constexpr const char* kHeading = "Noise predictors";
+const std::vector<std::string> kNames{"--noise-schedule", "--diffusion-steps", "--prediction",
+                                      "--class-conditional"};
 
 }  // namespace
 
-void add_denoiser_flags(CLI::App& verb, DenoiserFlags& flags) {
+void add_noise_predictor_flags(CLI::App& verb, NoisePredictorFlags& flags) {
   verb.add_option("--noise-schedule", flags.noise_schedule, "cosine, linear or scaled_linear")
       ->check(CLI::IsMember({"cosine", "linear", "scaled_linear"}))
       ->group(kHeading)
@@ -29,7 +34,7 @@ void add_denoiser_flags(CLI::App& verb, DenoiserFlags& flags) {
       ->group(kHeading);
 }
 
-DiffusionRecord diffusion_of(const DenoiserFlags& flags) {
+DiffusionRecord diffusion_of(const NoisePredictorFlags& flags) {
   DiffusionRecord record{.noise_schedule = flags.noise_schedule,
                          .steps = flags.steps,
                          .prediction = parse_prediction(flags.prediction)};
@@ -39,14 +44,11 @@ DiffusionRecord diffusion_of(const DenoiserFlags& flags) {
 
 void refuse_idle_denoiser_flags(const CLI::App& verb, bool denoises, bool recorded) {
   if (!denoises)
-    refuse_idle(verb, {"--noise-schedule", "--diffusion-steps", "--prediction", "--class-conditional"},
-                "the model is no noise predictor that lithe has trained");
+    refuse_idle(verb, kNames, "the model is no noise predictor that lithe has trained");
   else
     refuse_idle(verb, {"--loss", "--label-smoothing", "--mixup", "--patch"},
                 "a noise predictor learns by the squared error");
-  if (recorded)
-    refuse_idle(verb, {"--noise-schedule", "--diffusion-steps", "--prediction", "--class-conditional"},
-                "the model says how it was trained");
+  if (recorded) refuse_idle(verb, kNames, "the model says how it was trained");
 }
 
 }  // namespace lithe::cli

@@ -9,16 +9,16 @@
 
 namespace lithe::cli {
 
-struct DenoiserFlags {
+struct NoisePredictorFlags {
   std::string noise_schedule = "cosine", prediction = "epsilon";
   std::int64_t steps = 1000;
   bool class_conditional = false;
 };
 
-void add_denoiser_flags(CLI::App& verb, DenoiserFlags& flags);
+void add_noise_predictor_flags(CLI::App& verb, NoisePredictorFlags& flags);
 
 /// What `--noise-schedule` and its like say. Throws Error(Input) if they do not fit together.
-DiffusionRecord diffusion_of(const DenoiserFlags& flags);
+DiffusionRecord diffusion_of(const NoisePredictorFlags& flags);
 
 /// Throws Error(Input) if flags were given that do nothing for the network: those of noise predictors for
 /// another one, those of other losses for a noise predictor, and what a trained one (`record` in its file)

@@ -224,7 +224,8 @@ class ScheduleSearch {
                            stream] { return std::make_unique<TeacherFitness>(task_, taught, stream); },
           .calls = [this](const Candidate& one) { return calls_of(one); },
           .threads = options_.threads,
-          .collective = options_.collective});
+          .collective = options_.collective,
+          .device = options_.device});
       racing.forecast = [&, stream](const std::vector<Candidate>& candidates) {
         std::vector<EvaluationRequest> requests;
         for (const Candidate& one : candidates)
@@ -327,18 +328,10 @@ std::string_view budget_unit_name(BudgetUnit unit) {
   return "";
 }
 
-namespace {
-
-BudgetUnit unit_of(const ScheduleSearchOptions& options) {
-  return options.budget.unit;
-}
-
-}  // namespace
-
 SearchSpace space_of(const ScheduleSearchOptions& options, const ImageTask& task,
                      const LayerAccount& account) {
   const bool layers = options.most_skipped > 0;
-  if (layers && unit_of(options) == BudgetUnit::Calls)
+  if (layers && options.budget.unit == BudgetUnit::Calls)
     fail("skipped layers save no calls: give a budget in layers, macs or ms");
   if (layers && account.layers.empty()) fail("the network has no layers that can be skipped");
   if (layers && options.method != SearchMethod::Racing && options.method != SearchMethod::Evolution)
