@@ -6,6 +6,7 @@
 #include "cli/embedded_models.h"
 #include "cli/validators.h"
 #include "lithe/base/error.h"
+#include "lithe/base/file.h"
 #include "lithe/base/hash.h"
 #include "lithe/data/preprocess.h"
 #include "lithe/diffusion/model_record.h"
@@ -74,6 +75,15 @@ std::function<std::unique_ptr<Denoiser>()> denoiser_maker(const LoadedDenoiser& 
 
 }  // namespace
 
+std::string file_hash(const std::string& path) {
+  return fmt::format("{:016x}", fnv1a(MappedFile(path).bytes()));
+}
+
+std::string model_hash(const Invocation& call) {
+  const std::string& path = call.options.model;
+  return path.empty() ? fmt::format("{:016x}", fnv1a(embedded_denoiser_bytes())) : file_hash(path);
+}
+
 void reuse_layers(LoadedDenoiser& model) {
   for (const SkippableLayer& layer : model.layers) model.how.branches.push_back(layer.branch);
   model.task.make_denoiser = denoiser_maker(model);
@@ -134,8 +144,6 @@ LoadedDenoiser load_denoiser(Invocation& call, const DenoiserFlags& flags, at::D
     out.task.sampler.prediction = record->prediction;
   if (record && (record->low != -1 || record->high != 1))
     fail("{}: was trained on images in {}..{}; only -1..1 is sampled", out.name, record->low, record->high);
-  const std::string bytes = serialize_onnx(graph);
-  out.hash = fmt::format("{:016x}", fnv1a(std::as_bytes(std::span(bytes))));
   out.graph = std::make_shared<const Graph>(std::move(graph));
 
   GraphDenoiserOptions how{.inputs = flags.inputs, .executor = {.device = device}};

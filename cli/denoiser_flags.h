@@ -30,7 +30,6 @@ void add_denoiser_flags(CLI::App& verb, DenoiserFlags& flags, Invocation& call);
 struct LoadedDenoiser {
   std::string name;  // of the file, or "digits (embedded)"
   GraphPtr graph;
-  std::string hash;  // of the graph
   std::vector<SkippableLayer> layers;
   InputShapes shapes;  // of one call, where the model leaves sizes free
   GraphDenoiserOptions how;
@@ -44,6 +43,10 @@ LoadedDenoiser load_denoiser(Invocation& call, const DenoiserFlags& flags, at::D
 
 /// An ONNX file whose weights may be stored in half precision.
 Graph read_model(const std::string& path);
+
+/// The hash of a file's bytes, and that of the model's: what tells models apart in schedules.
+std::string file_hash(const std::string& path);
+std::string model_hash(const Invocation& call);
 
 /// Skipped layers then add what they gave last, in place of nothing.
 void reuse_layers(LoadedDenoiser& model);

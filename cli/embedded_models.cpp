@@ -25,6 +25,10 @@ Graph parse(const std::byte* begin, const std::byte* end, const std::string& ori
 
 }  // namespace
 
+std::span<const std::byte> embedded_denoiser_bytes() {
+  return {lithe_file_digits_unet, lithe_file_digits_unet_end};
+}
+
 Graph embedded_denoiser() {
   return parse(lithe_file_digits_unet, lithe_file_digits_unet_end, kEmbeddedName);
 }

@@ -48,7 +48,8 @@ SamplingPlan plan_for(SampleFlags& flags, LoadedDenoiser& model) {
     const SavedSchedule schedule = read_sampling_schedule(flags.schedule);
     require_same_noise(schedule, model.task.noise, flags.schedule);
     for (const std::string& one : mismatches(schedule, sampler)) flags.call.warn(flags.schedule + ": " + one);
-    if (const std::string made = schedule.provenance.value("model_hash", model.hash); made != model.hash)
+    const std::string hash = model_hash(flags.call);
+    if (schedule.provenance.value("model_hash", json(hash)) != hash)  // whatever stands there
       flags.call.warn(flags.schedule + ": was searched with another model");
     if (schedule.reuse) reuse_layers(model);
     return to_plan(schedule, model.layers);

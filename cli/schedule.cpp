@@ -116,8 +116,8 @@ void run_transfer(TransferFlags& flags) {
   if (call.options.output.empty()) fail("schedule transfer needs -o FILE.json");
   check_overwriting(call, {{"--to", flags.to_model}}, {}, false);
   const SavedSchedule schedule = read_sampling_schedule(call.options.model);
-  std::optional<DiffusionRecord> record;
-  if (!flags.to_model.empty()) record = diffusion_record(read_model(flags.to_model));
+  const Graph model = flags.to_model.empty() ? Graph() : read_model(flags.to_model);
+  const std::optional<DiffusionRecord> record = diffusion_record(model);
   if (flags.noise.empty() && !record)
     fail("name the noise schedule to go to: --noise-schedule, or --to MODEL where the model says it");
   const NoiseSchedule noise = NoiseSchedule::parse(flags.noise.empty() ? record->noise_schedule : flags.noise,
@@ -143,7 +143,6 @@ void run_transfer(TransferFlags& flags) {
   warn_of_shifts(call, schedule, out);
   out.sampler = use;
   if (!flags.to_model.empty()) {
-    const Graph model = read_model(flags.to_model);
     std::vector<std::string> names;
     for (const SavedStep& step : out.steps)
       names.insert(names.end(), step.skipped.begin(), step.skipped.end());

@@ -161,13 +161,9 @@ LayerAccount account_of(const LoadedDenoiser& model, const ScheduleSearchOptions
   return out;
 }
 
-std::string file_hash(const std::string& path) {
-  return fmt::format("{:016x}", fnv1a(MappedFile(path).bytes()));
-}
-
 json identity_of(const SearchFlags& flags, const LoadedDenoiser& model, const at::Tensor& real) {
   const ScheduleSearchOptions& o = flags.options;
-  return {{"model", model.hash},
+  return {{"model", model_hash(flags.call)},
           {"noise_schedule", fmt::format("{:016x}", model.task.noise.hash())},
           {"sampler", sampler_name(model.task.sampler.kind)},
           {"prediction", prediction_name(model.task.sampler.prediction)},
@@ -191,14 +187,6 @@ json identity_of(const SearchFlags& flags, const LoadedDenoiser& model, const at
           {"budget", fmt::format("{} {}", o.budget.amount, budget_unit_name(o.budget.unit))},
           {"max_skipped", o.most_skipped},
           {"reuse", o.reuse}};
-}
-
-at::Tensor real_features(const SearchFlags& flags, const DatasetPtr& data,
-                         const std::function<std::unique_ptr<FeatureNetwork>()>& make, int threads) {
-  const at::Tensor pixels =
-      load_pixels(seeded_subset(data, flags.reference, flags.call.options.seed), -1, threads);
-  const auto network = make();
-  return features_of(*network, pixels);
 }
 
 void run_search(SearchFlags& flags) {
@@ -239,12 +227,14 @@ void run_search(SearchFlags& flags) {
   processes.together([&] {
     task.make_features = load_features(flags.features, flags.features_value, 0, processes.device());
     const DatasetPtr data = open_dataset(flags.data, real_preprocess(flags, task.shape));
-    real = real_features(flags, data, task.make_features, call.threads());
+    const at::Tensor pixels =
+        load_pixels(seeded_subset(data, flags.reference, options.seed), -1, call.threads());
+    real = features_of(*task.make_features(), pixels);
     options.identity = identity_of(flags, model, real);
     account = account_of(model, options);
     if (!second || !processes.first()) return;
     other.make_features = load_features(flags.verdict, "", 1, processes.device());
-    other_real = real_features(flags, data, other.make_features, call.threads());
+    other_real = features_of(*other.make_features(), pixels);
   });
   const ImageMetric metric = flags.metric == "kernel" ? ImageMetric::Kernel : ImageMetric::Frechet;
 
@@ -279,7 +269,7 @@ void run_search(SearchFlags& flags) {
   set_noise(schedule, task.noise);
   schedule.provenance = {{"lithe", kVersion},
                          {"model", model.name},
-                         {"model_hash", model.hash},
+                         {"model_hash", options.identity.at("model")},
                          {"layers", model.layers.size()},
                          {"search", options.identity},
                          {"evaluations", result.evaluations},

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <numeric>
-#include <tuple>
-#include <utility>
 #include <vector>
 
 #include "lithe/base/error.h"
@@ -56,8 +54,10 @@ at::Tensor FeatureNetwork::fit(const at::Tensor& pixels) const {
     x = x.size(1) == 1 ? x.expand({x.size(0), channels_, x.size(2), x.size(3)}) : x.mean(1, true);
   }
   std::int64_t height = height_, width = width_;
-  if (height == 0 && preprocess_.resize)
-    std::tie(height, width) = std::pair(preprocess_.resize->height, preprocess_.resize->width);
+  if (height == 0 && preprocess_.resize) {
+    height = preprocess_.resize->height;
+    width = preprocess_.resize->width;
+  }
   if (height > 0 && width > 0 && (x.size(2) != height || x.size(3) != width)) {
     const bool smaller = height < x.size(2) || width < x.size(3);
     x = smaller ? at::_upsample_bilinear2d_aa(x, {height, width}, false, c10::nullopt, c10::nullopt)
