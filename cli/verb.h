@@ -105,5 +105,7 @@ void add_tokens(CLI::App&);
 void add_train(CLI::App&);
 void add_sample(CLI::App&);
 void add_schedule(CLI::App&);
+void add_deflicker(CLI::App&);
+void add_stylize(CLI::App&);
 
 }  // namespace lithe::cli

@@ -18,6 +18,8 @@ inline constexpr VerbInfo kVerbs[] = {
     {"sparsify", "make weights sparse, N of every M input channels, by pruning and training"},
     {"sample", "make images with a diffusion model"},
     {"schedule", "search, show, transfer and export sampling schedules of diffusion models"},
+    {"deflicker", "take the flicker out of a stylised video, guided by the video it was made from"},
+    {"stylize", "paint a video with a Stable Diffusion model, its frames smoothed while they are sampled"},
     {"tokens", "thin out the tokens of a vision transformer, by learnt or given counts"},
 };
 

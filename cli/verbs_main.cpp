@@ -5,5 +5,5 @@ extern "C" __attribute__((visibility("default"))) int lithe_run_verbs(int argc, 
   using namespace lithe::cli;
   return run_command_line(argc, argv,
                           {add_list_operators, add_eval, add_verify, add_quantize, add_sparsify, add_multibit,
-                           add_tokens, add_train, add_sample, add_schedule});
+                           add_tokens, add_train, add_sample, add_schedule, add_deflicker, add_stylize});
 }

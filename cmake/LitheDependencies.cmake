@@ -4,7 +4,12 @@ find_package(nlohmann_json REQUIRED)
 find_package(Protobuf REQUIRED)
 find_package(ONNX REQUIRED)
 find_package(Torch REQUIRED)
-find_package(OpenCV REQUIRED COMPONENTS core imgproc imgcodecs)
+find_package(OpenCV REQUIRED COMPONENTS core imgproc imgcodecs video)
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(FFMPEG REQUIRED IMPORTED_TARGET libavformat libavcodec libavutil libswscale)
+if(LITHE_BUILD_BENCH)
+  pkg_check_modules(FFMPEG_FILTERS REQUIRED IMPORTED_TARGET libavfilter libavutil) # baselines of bench/deflicker_table
+endif()
 find_package(ZLIB REQUIRED)
 find_package(hwy REQUIRED)
 find_library(LITHE_LIBZIP zip REQUIRED) # linked by name; its CMake package wants tools that Debian ships apart

@@ -12,6 +12,7 @@ graph     : base
 kernels   : graph
 runtime   : kernels
 models    : graph
+video     : kernels
 ops       : graph kernels
 engine    : ops
 data      : engine
@@ -22,12 +23,12 @@ sparsify  : metrics models train
 multibit  : metrics models train
 tokens    : metrics models train
 diffusion : metrics models train
-video     : metrics models train
+stylize   : diffusion video
 grounding : metrics models train
 report    : base
-cli       : quantize sparsify multibit tokens diffusion video grounding report runtime
+cli       : quantize sparsify multibit tokens diffusion video stylize grounding report runtime
 "
-without_torch="base graph kernels runtime models report"
+without_torch="base graph kernels runtime models video report"
 
 find lithe cli -name '*.h' -o -name '*.cpp' | xargs grep -HnE '^#include [<"]' |
   awk -v floors="$floors" -v without_torch="$without_torch" '

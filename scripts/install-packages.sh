@@ -10,7 +10,8 @@ packages=(
   libgloo-dev                               # training on several processes
   libonnx-dev libprotobuf-dev protobuf-compiler
   libhwy-dev                                # vector kernels for every instruction set, chosen at run time
-  libopencv-core-dev libopencv-imgproc-dev libopencv-imgcodecs-dev
+  libopencv-core-dev libopencv-imgproc-dev libopencv-imgcodecs-dev libopencv-video-dev
+  pkg-config libavformat-dev libavcodec-dev libavutil-dev libswscale-dev libavfilter-dev # videos
   libcli11-dev nlohmann-json3-dev libfmt-dev zlib1g-dev libzip-dev
   gnuplot-nox                               # the plots of reports
 )

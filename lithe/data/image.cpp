@@ -10,8 +10,7 @@
 
 #include "lithe/base/error.h"
 #include "lithe/base/file.h"
-#include "lithe/data/picture_size.h"
-#include "lithe/data/png_chunks.h"
+#include "lithe/base/png_chunks.h"
 
 namespace lithe {
 namespace {
@@ -19,13 +18,6 @@ namespace {
 constexpr std::size_t kMaxFileBytes = std::size_t{1} << 30;
 constexpr std::uint64_t kMaxPixels = std::uint64_t{1} << 28;
 constexpr std::string_view kPngSignature("\x89PNG\r\n\x1a\n", 8);
-
-/// libjpeg fills up pictures that are cut short and only warns; libpng complains on standard error.
-bool is_cut_short(std::string_view bytes) {
-  const bool jpeg = bytes.starts_with("\xff\xd8"), png = bytes.starts_with(kPngSignature);
-  return (jpeg && bytes.rfind("\xff\xd9") == std::string_view::npos) ||
-         (png && bytes.rfind("IEND") == std::string_view::npos);
-}
 
 cv::Mat with_colour(const cv::Mat& picture, ColourOrder colour) {
   cv::Mat out;
@@ -97,7 +89,7 @@ cv::Mat decode_image(std::span<const std::byte> bytes, const std::string& name, 
   if (bytes.empty()) fail("{}: the file is empty", name);
   if (bytes.size() > kMaxFileBytes) fail("{}: {} bytes are too many for a picture", name, bytes.size());
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-  if (is_cut_short(text)) fail("{}: the picture is cut short; replace or remove it", name);
+  if (cut_short(text)) fail("{}: the picture is cut short; replace or remove it", name);
   const auto size = promised_size(text);
   if (!size) fail("{}: does not decode as a picture; replace or remove it", name);
   if (size->width != 0 && size->height > kMaxPixels / size->width)
@@ -124,15 +116,6 @@ cv::Mat decode_image(std::span<const std::byte> bytes, const std::string& name, 
 cv::Mat read_image(const std::filesystem::path& path, Channels channels) {
   const MappedFile file(path);
   return decode_image(file.bytes(), path.string(), channels);
-}
-
-bool is_image_name(const std::filesystem::path& path) {
-  static constexpr std::array<std::string_view, 12> kExtensions{
-      ".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm", ".pbm", ".jp2"};
-  std::string extension = path.extension().string();
-  std::transform(extension.begin(), extension.end(), extension.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return std::find(kExtensions.begin(), kExtensions.end(), extension) != kExtensions.end();
 }
 
 at::Tensor to_tensor(const cv::Mat& picture, const Preprocess& preprocess, const std::string& name) {

@@ -9,6 +9,7 @@
 #include <span>
 #include <string>
 
+#include "lithe/base/picture_size.h"
 #include "lithe/data/preprocess.h"
 
 namespace lithe {
@@ -22,9 +23,6 @@ enum class Channels {
 /// none.
 cv::Mat decode_image(std::span<const std::byte> bytes, const std::string& name, Channels channels);
 cv::Mat read_image(const std::filesystem::path& path, Channels channels);
-
-/// Whether the file's extension is that of a picture that OpenCV reads.
-bool is_image_name(const std::filesystem::path& path);
 
 /// An 8-bit picture (one channel, or three in RGB order) as float32 [c, h, w] or [h, w, c], preprocessed.
 /// Throws Error(Input) that names `name` if the picture is smaller than the crop or mean and std do not fit.

@@ -12,7 +12,7 @@
 #include "lithe/data/dataset.h"
 #include "lithe/data/image.h"
 #include "lithe/data/npz.h"
-#include "lithe/data/picture_size.h"
+#include "lithe/base/picture_size.h"
 
 namespace lithe {
 namespace {

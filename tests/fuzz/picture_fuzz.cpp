@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <cstdlib>
 
-#include "lithe/data/picture_size.h"
-#include "lithe/data/png_chunks.h"
+#include "lithe/base/picture_size.h"
+#include "lithe/base/png_chunks.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const std::string_view bytes(reinterpret_cast<const char*>(data), size);

@@ -1,4 +1,4 @@
-#include "lithe/data/png_chunks.h"
+#include "lithe/base/png_chunks.h"
 
 #include <zlib.h>
 

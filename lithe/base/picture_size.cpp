@@ -1,14 +1,19 @@
-#include "lithe/data/picture_size.h"
+#include "lithe/base/picture_size.h"
 
 #include <algorithm>
+#include <array>
+#include <cctype>
 #include <charconv>
 #include <cstddef>
 #include <cstdlib>
+#include <string>
 
 namespace lithe {
 namespace {
 
 using Size = std::optional<PromisedSize>;
+
+constexpr std::string_view kPngSignature("\x89PNG\r\n\x1a\n", 8);
 
 /// Unsigned numbers anywhere in the bytes; past the end reads as 0, which `valid` tells.
 class Bytes {
@@ -138,7 +143,7 @@ Size jpeg2000(std::string_view text) {
 }  // namespace
 
 std::optional<PromisedSize> promised_size(std::string_view text) {
-  if (text.starts_with(std::string_view("\x89PNG\r\n\x1a\n", 8))) return png(text);
+  if (text.starts_with(kPngSignature)) return png(text);
   if (text.starts_with("\xff\xd8")) return jpeg(text);
   if (text.starts_with("BM")) return bmp(text);
   if (text.size() > 2 && text[0] == 'P' && text[1] >= '1' && text[1] <= '6') return pnm(text);
@@ -148,6 +153,21 @@ std::optional<PromisedSize> promised_size(std::string_view text) {
   if (text.starts_with(std::string_view("\0\0\0\x0cjP  ", 8)) || text.starts_with("\xff\x4f\xff\x51"))
     return jpeg2000(text);
   return std::nullopt;
+}
+
+bool cut_short(std::string_view text) {
+  const bool jpeg = text.starts_with("\xff\xd8"), png = text.starts_with(kPngSignature);
+  return (jpeg && text.rfind("\xff\xd9") == std::string_view::npos) ||
+         (png && text.rfind("IEND") == std::string_view::npos);
+}
+
+bool is_image_name(const std::filesystem::path& path) {
+  static constexpr std::array<std::string_view, 12> kExtensions{
+      ".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm", ".pbm", ".jp2"};
+  std::string extension = path.extension().string();
+  std::transform(extension.begin(), extension.end(), extension.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return std::find(kExtensions.begin(), kExtensions.end(), extension) != kExtensions.end();
 }
 
 }  // namespace lithe
