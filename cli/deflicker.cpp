@@ -4,13 +4,12 @@
 #include <map>
 
 #include "cli/deflicker_report.h"
-#include "cli/overwrite.h"
 #include "cli/validators.h"
 #include "cli/verbs.h"
 #include "cli/video_flags.h"
+#include "cli/video_output.h"
 #include "lithe/base/error.h"
 #include "lithe/video/deflicker_video.h"
-#include "lithe/video/key_frames.h"
 
 namespace lithe::cli {
 namespace {
@@ -21,7 +20,7 @@ struct DeflickerFlags {
   Invocation call{"deflicker"};
   VideoFlags video;
   DeflickerOptions options;
-  std::string guide, keys, mode = "fast";
+  std::string guide, mode = "fast";
   std::vector<std::string> without;
   bool published = false, fit = false, direct = false, dry_run = false;
   double preview = 0;
@@ -32,6 +31,13 @@ struct DeflickerFlags {
 
 const std::map<std::string, BlendMode> kModes{
     {"fast", BlendMode::Fast}, {"balanced", BlendMode::Balanced}, {"accurate", BlendMode::Accurate}};
+
+/// Where finished frames lie until the result is written.
+fs::path default_spool(const std::string& output) {
+  std::string name = output;
+  while (name.size() > 1 && name.ends_with('/')) name.pop_back();
+  return name + ".frames";
+}
 
 DeflickerOptions options_of(const DeflickerFlags& flags) {
   DeflickerOptions options = flags.published ? DeflickerOptions::published() : DeflickerOptions();
@@ -74,14 +80,17 @@ DeflickerJob job_of(DeflickerFlags& flags) {
 
 void check_flags(DeflickerFlags& flags) {
   const CommonOptions& common = flags.call.options;
-  if (common.output.empty() && !flags.dry_run) fail("deflicker needs -o: a file such as calm.mp4, or a folder");
+  if (common.output.empty() && !flags.dry_run)
+    fail("deflicker needs -o: a file such as calm.mp4, or a folder");
   if (flags.direct && common.resume) fail("--direct keeps nothing that --resume could go on with");
   if (flags.preview > 0 && common.limit > 0) fail("give one of --preview and --limit");
-  if (flags.published && !flags.without.empty()) fail("--published leaves out all that --without names; drop one");
-  check_overwriting(flags.call, {{"VIDEO", common.model}, {"--guide", flags.guide}, {"--keys", flags.keys}});
+  if (flags.published && !flags.without.empty())
+    fail("--published leaves out all that --without names; drop one");
+  if (!flags.dry_run) check_video_output(flags.call, {{"VIDEO", common.model}, {"--guide", flags.guide}});
   const fs::path spool = default_spool(common.output);
   if (!flags.direct && !common.resume && fs::exists(spool / "manifest.json"))
-    flags.call.warn(fmt::format("{} holds a run that stopped; it is replaced (--resume goes on with it)", spool.string()));
+    flags.call.warn(fmt::format("{} holds a run that stopped; it is replaced (--resume goes on with it)",
+                                spool.string()));
 }
 
 json plan_json(const DeflickerJob& job, const VideoInfo& info) {
@@ -122,15 +131,15 @@ void run_blend(DeflickerFlags& flags) {
               {"guided_by", flags.guide.empty() ? "itself" : flags.guide},
               {"mode", flags.mode},
               {"window", job.options.window},
-              {"frames_per_second",
-               static_cast<double>(outcome.frames - outcome.resumed_frames) / std::max(outcome.seconds, 1e-9)},
+              {"frames_per_second", static_cast<double>(outcome.frames - outcome.resumed_frames) /
+                                        std::max(outcome.seconds, 1e-9)},
               {"encoder", outcome.encoder},
               {"pixel_format", outcome.pixel_format},
               {"notes", outcome.notes}};
   std::vector<std::string> files{call.options.output};
   if (!call.options.report.empty()) {
     watch.describe(result);
-    const Report report = watch.report(fs::path(call.options.model).filename().string(), outcome, result);
+    const Report report = watch.report(fs::path(call.options.model).filename().string(), outcome);
     const auto written = write_report(report, call.envelope(result, files), call.options.report);
     files.insert(files.end(), written.begin(), written.end());
   }
@@ -154,7 +163,8 @@ void add_deflicker(CLI::App& app) {
   CLI::App* verb = flags->verb = app.add_subcommand("deflicker", summary_of("deflicker"));
   flags->call.add_flags(
       *verb, {Flag::Output, Flag::Seed, Flag::Threads, Flag::Limit, Flag::Memory, Flag::Resume}, false);
-  verb->add_option("video", flags->call.options.model, "the video that flickers: a file or a folder of pictures")
+  verb->add_option("video", flags->call.options.model,
+                   "the video that flickers: a file or a folder of pictures")
       ->required();
   verb->add_option("--guide", flags->guide, "the video that it was made from");
   verb->add_option("--mode", flags->mode, "fast, balanced or accurate")
@@ -164,8 +174,10 @@ void add_deflicker(CLI::App& app) {
   verb->add_option("--window", options.window, "frames on each side that are averaged")
       ->check(in_range(0, 1000))
       ->capture_default_str();
-  verb->add_option("--patch", options.match.patch, "side of the smallest patches, odd")->capture_default_str();
-  verb->add_option("--iterations", options.match.iterations, "of matching, on each level")->capture_default_str();
+  verb->add_option("--patch", options.match.patch, "side of the smallest patches, odd")
+      ->capture_default_str();
+  verb->add_option("--iterations", options.match.iterations, "of matching, on each level")
+      ->capture_default_str();
   verb->add_option("--guide-weight", options.match.guide_weight, "of the guide against the style in matching")
       ->capture_default_str();
   verb->add_option("--strength", options.strength, "of the result against the frame as it was")
@@ -176,8 +188,10 @@ void add_deflicker(CLI::App& app) {
       ->check(CLI::IsMember({"colours", "fractions", "weights", "detail", "scenes"}))
       ->delimiter(',');
   verb->add_flag("--fit", flags->fit, "resize a guide of another size, and cut the longer of the two");
-  verb->add_option("--preview", flags->preview, "only the first so many seconds, at half size")->check(positive());
-  verb->add_flag("--direct", flags->direct, "encode at once: keeps no frames on disk, and nothing to resume from");
+  verb->add_option("--preview", flags->preview, "only the first so many seconds, at half size")
+      ->check(positive());
+  verb->add_flag("--direct", flags->direct,
+                 "encode at once: keeps no frames on disk, and nothing to resume from");
   verb->add_flag("--dry-run", flags->dry_run, "say what it would take");
   add_video_flags(*verb, flags->video);
   verb->callback([flags] { run_deflicker(*flags); });

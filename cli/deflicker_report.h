@@ -17,18 +17,19 @@ namespace lithe::cli {
 /// Watches the frames before and after.
 class DeflickerWatch {
  public:
-  /// Of so many frames, a few evenly spaced ones are shown.
-  explicit DeflickerWatch(std::int64_t frames);
   void add(std::int64_t number, const Frame& guide, const Frame& before, const Frame& after);
-  /// Adds members warp_error, flicker and detail, before and after.
+  /// Adds members `before` and `after` with the measures; none for pictures below 16 pixels a side.
   void describe(json& result) const;
-  Report report(const std::string& name, const DeflickerOutcome& outcome, const json& result) const;
+  Report report(const std::string& name, const DeflickerOutcome& outcome) const;
 
  private:
-  std::int64_t every_;
-  std::int64_t first_ = -1;
+  struct Pair {
+    at::Tensor before, after;  // uint8 [3, h, w]
+  };
+  std::int64_t first_ = -1, every_ = 1;
+  bool measured_ = false;
   VideoScorer before_, after_;
-  std::vector<at::Tensor> shown_before_, shown_after_;  // uint8 [3, h, w]
+  std::vector<Pair> shown_;
 };
 
 }  // namespace lithe::cli

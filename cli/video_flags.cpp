@@ -17,7 +17,9 @@ void add_video_flags(CLI::App& verb, VideoFlags& flags) {
   verb.add_option("--pixel-format", flags.write.pixel_format, "such as yuv420p10le (default: as the input)");
   verb.add_option("--preset", flags.write.preset, "of the encoder, such as slow");
   verb.add_option("--fps", flags.rate, "frames a second of folders, such as 25 or 30000/1001 (default: 30)");
-  verb.add_option("--start", flags.read.start, "the first frame to read")->check(at_least(0))->capture_default_str();
+  verb.add_option("--start", flags.read.start, "the first frame to read")
+      ->check(at_least(0))
+      ->capture_default_str();
   verb.add_flag("--drop-alpha", flags.read.drop_alpha, "leave transparency out instead of refusing it");
   verb.add_flag("--accept-damage", flags.read.accept_damage, "go on where a file is damaged or cut short");
 }

@@ -1,9 +1,9 @@
 // Which frames a window average is put together from.
 //
 // Duan et al., "FastBlend: a Powerful Model-Free Toolkit Making Video Stylization Easier", 2023: a table of
-// partial averages like a Fenwick tree. Node (j, L) is the average of the 2^L frames that end at frame j, each
-// brought to j's geometry; it exists where the L lowest bits of j are ones. An average over any window that
-// ends at j is put together from O(log window) nodes.
+// partial averages like a Fenwick tree. Node (j, L) is the average of the 2^L frames that end at frame j,
+// each brought to j's geometry; it exists where the L lowest bits of j are ones. An average over any window
+// that ends at j is put together from O(log window) nodes.
 #pragma once
 
 #include <cstdint>

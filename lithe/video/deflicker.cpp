@@ -27,25 +27,18 @@ class PairReader {
   }
 
   void next(Frame& style, Frame& guide) {
-    if (!style_(style)) fail("the video ends at frame {}, of {} that it had when it was scanned", number_, frames_);
+    const std::int64_t number = sizes_.number();
+    if (!style_(style))
+      fail("the video ends at frame {}, of {} that it had when it was scanned", number, frames_);
     if (!guide_(guide))
-      fail("the guide ends at frame {}, of {} that it had when it was scanned", number_, frames_);
-    if (!style.same_size(guide))
-      fail("frame {} is {}x{} in the video and {}x{} in the guide", number_, style.width, style.height, guide.width,
-           guide.height);
-    if (height_ == 0) {
-      height_ = style.height;
-      width_ = style.width;
-    }
-    if (style.height != height_ || style.width != width_)
-      fail("frame {} is {}x{}, the ones before {}x{}", number_, style.width, style.height, width_, height_);
-    ++number_;
+      fail("the guide ends at frame {}, of {} that it had when it was scanned", number, frames_);
+    sizes_.next(style, guide);
   }
 
  private:
   const ReadFrame &style_, &guide_;
-  std::int64_t frames_, number_ = 0;
-  int height_ = 0, width_ = 0;
+  std::int64_t frames_;
+  SizeCheck sizes_;
 };
 
 }  // namespace
@@ -67,6 +60,7 @@ void check(const DeflickerOptions& options) {
   if (!(options.strength >= 0 && options.strength <= 1))
     fail("strength {} does not lie in 0..1", options.strength);
   if (options.threads < 1) fail("{} threads cannot work", options.threads);
+  check(options.match);
 }
 
 std::int64_t pair_count(const DeflickerOptions& options, std::int64_t frames) {
@@ -91,11 +85,15 @@ std::int64_t memory_needed(const DeflickerOptions& options, int height, int widt
   // four numbers; a pair at work takes about a hundred bytes.
   const std::int64_t frames = (2 * options.window + chunk) * 28;
   const std::int64_t nodes = options.mode == BlendMode::Fast ? (2 * options.window + chunk) * 8 : 0;
-  return pixels * (frames + nodes + chunk * 24 + options.threads * 100);
+  const std::int64_t group = options.mode != BlendMode::Accurate ? 0
+                             : options.accurate_batch > 0        ? options.accurate_batch
+                                                                 : 2 * options.window + 1;
+  return pixels * (frames + nodes + chunk * 24 + options.threads * (100 + 50 * group));
 }
 
 void deflicker(const ReadFrame& style, const ReadFrame& guide, const VideoScan& scan,
-               const DeflickerOptions& options, const WriteFrame& write, Progress& progress, std::int64_t first) {
+               const DeflickerOptions& options, const WriteFrame& write, Progress& progress,
+               std::int64_t first) {
   check(options);
   PairReader reader(style, guide, scan.frames);
   for (std::size_t i = 0; i < scan.scenes.size(); ++i) {
@@ -129,9 +127,10 @@ void deflicker(const ReadFrame& style, const ReadFrame& guide, const VideoScan& 
 
 std::vector<Frame> deflicker_frames(const std::vector<Frame>& style, const std::vector<Frame>& guide,
                                     const DeflickerOptions& options, Progress* progress) {
-  if (style.size() != guide.size())
-    fail("the video has {} frames, the guide {}", style.size(), guide.size());
-  VideoScanner scanner({.find_scenes = options.find_scenes, .even_colours = options.even_colours});
+  if (style.size() != guide.size()) fail("the video has {} frames, the guide {}", style.size(), guide.size());
+  VideoScanner scanner({.find_scenes = options.find_scenes,
+                        .even_colours = options.even_colours,
+                        .blend_window = options.window});
   for (std::size_t i = 0; i < style.size(); ++i) scanner.add(guide[i], style[i]);
   const auto reader_of = [](const std::vector<Frame>& frames) -> ReadFrame {
     return [&frames, next = std::size_t{0}](Frame& frame) mutable {

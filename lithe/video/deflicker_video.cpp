@@ -55,8 +55,8 @@ class Job {
     const VideoInfo guide = open(job_.guide)->info();
     if (guide.height == style->info().height && guide.width == style->info().width) return;
     if (!job_.fit)
-      fail("the guide {} is {}x{}, {} is {}x{}; add --fit to resize the guide", job_.guide.string(), guide.width,
-           guide.height, job_.style.string(), style->info().width, style->info().height);
+      fail("the guide {} is {}x{}, {} is {}x{}; add --fit to resize the guide", job_.guide.string(),
+           guide.width, guide.height, job_.style.string(), style->info().width, style->info().height);
     outcome_.notes.push_back(fmt::format("the guide was resized from {}x{}", guide.width, guide.height));
   }
 
@@ -124,8 +124,9 @@ class Job {
   void scan() {
     const auto style_reader = open(job_.style);
     const auto guide_reader = job_.guide.empty() ? nullptr : open(job_.guide);
-    VideoScanner scanner(
-        {.find_scenes = job_.options.find_scenes, .even_colours = job_.options.even_colours});
+    VideoScanner scanner({.find_scenes = job_.options.find_scenes,
+                          .even_colours = job_.options.even_colours,
+                          .blend_window = job_.options.window});
     progress_.start("scanning", expected_frames());
     Frame style, guide;
     while (read(*style_reader, guide_reader.get(), style, guide)) {
@@ -162,7 +163,8 @@ class Job {
 
   std::int64_t expected_frames() const {
     const VideoInfo& info = outcome_.info;
-    auto frames = info.frames >= 0 ? info.frames : static_cast<std::int64_t>(info.seconds * info.rate.value());
+    auto frames =
+        info.frames >= 0 ? info.frames : static_cast<std::int64_t>(info.seconds * info.rate.value());
     return job_.read.most >= 0 ? std::min(frames, job_.read.most) : frames;
   }
 
@@ -192,8 +194,9 @@ class Job {
             {"start", job_.read.start},
             {"mode", static_cast<int>(o.mode)},
             {"window", o.window},
-            {"match", {o.match.patch, o.match.iterations, o.match.guide_weight, o.match.random_steps,
-                       o.match.random_radius, static_cast<int>(o.match.start), o.match.exact_upsample, o.match.seed}},
+            {"match",
+             {o.match.patch, o.match.iterations, o.match.guide_weight, o.match.random_steps,
+              o.match.random_radius, static_cast<int>(o.match.start), o.match.exact_upsample, o.match.seed}},
             {"accurate_batch", o.accurate_batch},
             {"beyond", {o.even_colours, o.fractions, o.weigh, o.restore_detail, o.find_scenes, o.warm_start}},
             {"strength", o.strength}};

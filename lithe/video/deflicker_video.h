@@ -22,22 +22,23 @@ struct DeflickerJob {
   DeflickerOptions options;
   ReadOptions read;
   WriteOptions write;
-  bool fit = false;   // a guide of another size is resized, and the longer video is cut
+  bool fit = false;               // a guide of another size is resized, and the longer video is cut
   std::int64_t memory_bytes = 0;  // more is refused before the work; 0: no bound
-  int shrink = 1;     // pictures are reduced by this factor, for previews
+  int shrink = 1;                 // pictures are reduced by this factor, for previews
   /// Finished frames are kept in this folder until the result is written, so that work which stopped goes on
   /// there; empty: they go straight into the result.
   std::filesystem::path spool;
   bool resume = false;  // go on with what is in the spool, instead of replacing it
   /// Sees the frames before and after, in order, from the first that this run makes.
-  std::function<void(std::int64_t number, const Frame& guide, const Frame& before, const Frame& after)> on_frame;
+  std::function<void(std::int64_t number, const Frame& guide, const Frame& before, const Frame& after)>
+      on_frame;
 };
 
 struct DeflickerOutcome {
   VideoInfo info;  // of the style
   std::int64_t frames = 0, resumed_frames = 0, pairs = 0;
   std::vector<std::int64_t> scenes;
-  double seconds = 0;      // of matching and blending
+  double seconds = 0;  // of matching and blending
   std::string encoder, pixel_format;
   std::vector<std::string> notes;  // what was adapted, resized or left out
 };

@@ -25,7 +25,8 @@ std::string file_identity(const std::filesystem::path& path) {
   const MappedFile file(path);
   const std::span<const std::byte> bytes = file.bytes();
   const std::size_t part = std::min<std::size_t>(bytes.size(), 1 << 20);
-  return fmt::format("{} bytes {:016x} {:016x}", bytes.size(), fnv1a(bytes.first(part)), fnv1a(bytes.last(part)));
+  return fmt::format("{} bytes {:016x} {:016x}", bytes.size(), fnv1a(bytes.first(part)),
+                     fnv1a(bytes.last(part)));
 }
 
 }  // namespace lithe

@@ -7,8 +7,8 @@
 
 namespace lithe {
 
-/// Quarter grey levels: 8-bit value v is 4 v, so that pictures of 8 and of 10 bits are both exact and means of
-/// pictures lose little; and differences of two values fit the 16-bit lanes of the patch kernels.
+/// Quarter grey levels: 8-bit value v is 4 v, so that pictures of 8 and of 10 bits are both exact and means
+/// of pictures lose little; and differences of two values fit the 16-bit lanes of the patch kernels.
 inline constexpr int kFrameScale = 4;
 inline constexpr int kFrameMaximum = 255 * kFrameScale;
 

@@ -30,7 +30,8 @@ struct Neighbours {
 };
 
 Neighbours neighbours_of(std::int64_t number, const std::vector<Key>& keys, bool exact_keys) {
-  const auto after = std::find_if(keys.begin(), keys.end(), [&](const Key& key) { return key.frame->number > number; });
+  const auto after =
+      std::find_if(keys.begin(), keys.end(), [&](const Key& key) { return key.frame->number > number; });
   if (after == keys.begin()) return {&keys.front(), &keys.front(), 0.5, 0};
   if (after == keys.end()) return {&keys.back(), &keys.back(), 0.5, 0};
   const Key &left = *std::prev(after), &right = *after;
@@ -43,7 +44,8 @@ struct Brought {
   cv::Mat picture, weight;  // CV_32FC3; CV_32F, or empty: 1
 };
 
-Brought bring(const Matched& matched, const KeyFrame& key, const Frame& guide, const KeyFrameOptions& options) {
+Brought bring(const Matched& matched, const KeyFrame& key, const Frame& guide,
+              const KeyFrameOptions& options) {
   if (!options.fractions && !options.weigh) return {to_float(matched.picture), {}};
   const FineField fine = options.fractions ? refine(matched.field, key.guide, guide)
                                            : whole_pixels(matched.field, key.guide, guide);
@@ -57,7 +59,8 @@ cv::Mat mixed(const std::array<Brought, 2>& sides, double right_share) {
   for (int row = 0; row < result.rows; ++row)
     for (int column = 0; column < result.cols; ++column) {
       constexpr float kLeast = 0.01F;  // where neither is trusted, distance alone decides
-      const float left = (sides[0].weight.at<float>(row, column) + kLeast) * static_cast<float>(1 - right_share);
+      const float left =
+          (sides[0].weight.at<float>(row, column) + kLeast) * static_cast<float>(1 - right_share);
       const float right = (sides[1].weight.at<float>(row, column) + kLeast) * static_cast<float>(right_share);
       result.at<cv::Vec3f>(row, column) = (sides[0].picture.at<cv::Vec3f>(row, column) * left +
                                            sides[1].picture.at<cv::Vec3f>(row, column) * right) /
@@ -91,8 +94,8 @@ void check(const std::vector<KeyFrame>& keys, std::int64_t frames) {
     if (i > 0 && keys[i].number <= keys[i - 1].number)
       fail("key frame {} comes after key frame {}", keys[i].number, keys[i - 1].number);
     if (!keys[i].guide.same_size(keys[i].style) || !keys[i].guide.same_size(keys[0].guide))
-      fail("key frame {} is {}x{}, the video {}x{}", keys[i].number, keys[i].style.width, keys[i].style.height,
-           keys[0].guide.width, keys[0].guide.height);
+      fail("key frame {} is {}x{}, the video {}x{}", keys[i].number, keys[i].style.width,
+           keys[i].style.height, keys[0].guide.width, keys[0].guide.height);
   }
 }
 
@@ -119,14 +122,17 @@ void interpolate_keys(const ReadFrame& guide, std::int64_t frames, const std::ve
   check(keys, frames);
   std::vector<Key> prepared;
   for (const KeyFrame& key : keys)
-    prepared.push_back({&key, make_pyramid(key.guide, options.match), make_pyramid(key.style, options.match)});
+    prepared.push_back(
+        {&key, make_pyramid(key.guide, options.match), make_pyramid(key.style, options.match)});
   Frame frame;
   for (std::int64_t number = 0; number < first; ++number) guide(frame);
   for (std::int64_t begin = first; begin < frames; begin += options.threads) {
-    std::vector<Frame> guides(static_cast<std::size_t>(std::min<std::int64_t>(options.threads, frames - begin)));
+    std::vector<Frame> guides(
+        static_cast<std::size_t>(std::min<std::int64_t>(options.threads, frames - begin)));
     for (std::size_t i = 0; i < guides.size(); ++i) {
       const std::int64_t number = begin + static_cast<std::int64_t>(i);
-      if (!guide(guides[i])) fail("the video ends at frame {}, of {} that it was said to have", number, frames);
+      if (!guide(guides[i]))
+        fail("the video ends at frame {}, of {} that it was said to have", number, frames);
       if (!guides[i].same_size(keys[0].guide))
         fail("frame {} is {}x{}, the key frames {}x{}", number, guides[i].width, guides[i].height,
              keys[0].guide.width, keys[0].guide.height);
@@ -143,8 +149,8 @@ void interpolate_keys(const ReadFrame& guide, std::int64_t frames, const std::ve
   }
 }
 
-std::vector<KeyFile> find_key_files(const std::filesystem::path& folder, const std::vector<std::string>& names,
-                                    std::int64_t frames) {
+std::vector<KeyFile> find_key_files(const std::filesystem::path& folder,
+                                    const std::vector<std::string>& names, std::int64_t frames) {
   std::map<std::string, std::int64_t> by_name;  // without endings
   for (std::size_t i = 0; i < names.size(); ++i)
     if (!names[i].empty())

@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <opencv2/core.hpp>
 #include <opencv2/imgproc.hpp>
 #include <opencv2/video/tracking.hpp>
 #include <optional>
 
+#include "lithe/base/error.h"
 #include "lithe/video/planes.h"
 
 namespace lithe {
@@ -97,6 +99,28 @@ ColourMap map_between(const cv::Mat& before, const cv::Mat& now, const cv::Mat& 
   return map;
 }
 
+/// Of what the map leaves over in sixteen parts of the picture, each a measurement of its own.
+double error_variance(const cv::Mat& before, const cv::Mat& now, const cv::Mat& matched,
+                      const ColourMap& map) {
+  constexpr int kParts = 4;
+  double sum = 0;
+  int parts = 0;
+  for (int i = 0; i < kParts * kParts; ++i) {
+    const cv::Range rows(i / kParts * now.rows / kParts, (i / kParts + 1) * now.rows / kParts);
+    const cv::Range columns(i % kParts * now.cols / kParts, (i % kParts + 1) * now.cols / kParts);
+    if (rows.empty() || columns.empty() || cv::countNonZero(matched(rows, columns)) == 0) continue;
+    const cv::Scalar was = cv::mean(before(rows, columns), matched(rows, columns));
+    const cv::Scalar is = cv::mean(now(rows, columns), matched(rows, columns));
+    for (int c = 0; c < 3; ++c) {
+      const auto channel = static_cast<std::size_t>(c);
+      const double left = is[c] - map.gain[channel] * was[c] - map.offset[channel];
+      sum += left * left / 3;
+    }
+    ++parts;
+  }
+  return parts > 2 ? sum / (parts - 2) / parts : std::numeric_limits<double>::infinity();
+}
+
 double median_of(std::vector<double> values) {
   const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
   std::nth_element(values.begin(), middle, values.end());
@@ -108,35 +132,48 @@ std::vector<double> lasting_level(const std::vector<double>& values) {
   const auto count = static_cast<std::ptrdiff_t>(values.size());
   std::vector<double> level(values.size());
   for (std::ptrdiff_t i = 0; i < count; ++i)
-    level[static_cast<std::size_t>(i)] = median_of({values.begin() + std::max<std::ptrdiff_t>(0, i - 4),
-                                                    values.begin() + std::min(count, i + 5)});
+    level[static_cast<std::size_t>(i)] = median_of(
+        {values.begin() + std::max<std::ptrdiff_t>(0, i - 4), values.begin() + std::min(count, i + 5)});
   return level;
 }
 
 }  // namespace
+
+void SizeCheck::next(const Frame& style, const Frame& guide) {
+  if (!style.same_size(guide))
+    fail("frame {} is {}x{} in the video and {}x{} in the guide", number_, style.width, style.height,
+         guide.width, guide.height);
+  if (number_ == 0) {
+    height_ = style.height;
+    width_ = style.width;
+  }
+  if (style.height != height_ || style.width != width_)
+    fail("frame {} is {}x{}, the ones before {}x{}", number_, style.width, style.height, width_, height_);
+  ++number_;
+}
 
 Frame apply(const ColourMap& map, const Frame& frame) {
   if (map == ColourMap{}) return frame;
   Frame result(frame.height, frame.width);
   for (std::size_t i = 0; i < frame.pixels.size(); ++i) {
     const float value = map.gain[i % 3] * frame.pixels[i] + map.offset[i % 3];
-    result.pixels[i] = static_cast<std::int16_t>(
-        std::lround(std::clamp(value, 0.F, static_cast<float>(kFrameMaximum))));
+    result.pixels[i] =
+        static_cast<std::int16_t>(std::lround(std::clamp(value, 0.F, static_cast<float>(kFrameMaximum))));
   }
   return result;
 }
 
-std::vector<ColourMap> even_out(const std::vector<ColourMap>& from_previous, std::int64_t window) {
-  const auto count = static_cast<std::int64_t>(from_previous.size());
-  std::vector<ColourMap> result(from_previous.size());
+std::vector<ColourMap> even_out(const std::vector<ColourStep>& steps, std::int64_t window) {
+  const auto count = static_cast<std::int64_t>(steps.size());
+  std::vector<ColourMap> result(steps.size());
   for (std::size_t c = 0; c < 3; ++c) {
     // Maps from the first frame to each, and what they make of a middling value.
-    std::vector<double> gain(from_previous.size(), 1), offset(from_previous.size(), 0), level;
-    for (std::size_t t = 1; t < from_previous.size(); ++t) {
-      gain[t] = from_previous[t].gain[c] * gain[t - 1];
-      offset[t] = from_previous[t].gain[c] * offset[t - 1] + from_previous[t].offset[c];
+    std::vector<double> gain(steps.size(), 1), offset(steps.size(), 0), level;
+    for (std::size_t t = 1; t < steps.size(); ++t) {
+      gain[t] = steps[t].map.gain[c] * gain[t - 1];
+      offset[t] = steps[t].map.gain[c] * offset[t - 1] + steps[t].map.offset[c];
     }
-    for (std::size_t t = 0; t < from_previous.size(); ++t) level.push_back(gain[t] * kFrameMaximum / 2 + offset[t]);
+    for (std::size_t t = 0; t < steps.size(); ++t) level.push_back(gain[t] * kFrameMaximum / 2 + offset[t]);
     const std::vector<double> lasting = lasting_level(level);
     std::vector<double> flicker;
     for (std::size_t t = 0; t < level.size(); ++t) flicker.push_back(std::abs(level[t] - lasting[t]));
@@ -144,7 +181,8 @@ std::vector<ColourMap> even_out(const std::vector<ColourMap>& from_previous, std
     for (std::int64_t t = 0; t < count; ++t) {
       double total = 0, mean_gain = 0, mean_offset = 0;
       const auto here = static_cast<std::size_t>(t);
-      for (std::int64_t i = std::max<std::int64_t>(0, t - window); i <= std::min(count - 1, t + window); ++i) {
+      for (std::int64_t i = std::max<std::int64_t>(0, t - window); i <= std::min(count - 1, t + window);
+           ++i) {
         const auto there = static_cast<std::size_t>(i);
         const double away = (lasting[there] - lasting[here]) / spread;
         const double weight = std::exp(-away * away);
@@ -160,6 +198,22 @@ std::vector<ColourMap> even_out(const std::vector<ColourMap>& from_previous, std
   return result;
 }
 
+std::int64_t best_window(const std::vector<ColourStep>& steps, std::int64_t most) {
+  double measured = 0, error = 0;
+  for (std::size_t t = 1; t < steps.size(); ++t) {
+    for (std::size_t c = 0; c < 3; ++c) {
+      const double level = (steps[t].map.gain[c] - 1) * kFrameMaximum / 2 + steps[t].map.offset[c];
+      measured += level * level / 3;
+    }
+    error += steps[t].variance;
+  }
+  const double flicker = (measured - error) / 2;  // a step sees that of two frames
+  if (!(flicker > 0)) return 0;
+  if (error <= 0) return most;
+  return static_cast<std::int64_t>(
+      std::min<double>(static_cast<double>(most), std::sqrt(6 * flicker / error) / 2));
+}
+
 struct VideoScanner::Last {
   cv::Mat guide, style;  // gray; colour
 };
@@ -168,10 +222,11 @@ VideoScanner::VideoScanner(ScanOptions options) : options_(options) {}
 VideoScanner::~VideoScanner() = default;
 
 void VideoScanner::add(const Frame& guide, const Frame& style) {
+  sizes_.next(style, guide);
   const cv::Mat gray = gray_of(small_copy(guide));
   cv::Mat colour = small_copy(style);
   bool begins = !last_;
-  ColourMap map;
+  ColourStep colour_step;
   if (last_) {
     const cv::Mat positions = positions_between(gray, last_->guide);
     const cv::Mat difference = gray - warped(last_->guide, positions);
@@ -179,13 +234,17 @@ void VideoScanner::add(const Frame& guide, const Frame& style) {
     const double left = cv::mean(squares)[0], variance = std::max(variance_of(gray), 1.0);
     begins = options_.find_scenes && left > (1 - kExplained) * variance &&
              histogram_distance(gray, last_->guide) > kMoved;
-    if (!begins && options_.even_colours)
-      map = map_between(warped(last_->style, positions), colour, squares < 4 * left + kFrameScale * kFrameScale);
+    if (!begins && options_.even_colours) {
+      const cv::Mat before = warped(last_->style, positions);
+      const cv::Mat matched = squares < 4 * left + kFrameScale * kFrameScale;
+      colour_step.map = map_between(before, colour, matched);
+      colour_step.variance = error_variance(before, colour, matched, colour_step.map);
+    }
   } else {
     last_ = std::make_unique<Last>();
   }
   begins_scene_.push_back(begins);
-  from_previous_.push_back(map);
+  steps_.push_back(colour_step);
   last_->guide = gray;
   last_->style = colour;
 }
@@ -197,8 +256,10 @@ VideoScan VideoScanner::finish() const {
   if (!options_.even_colours) return scan;
   for (std::size_t i = 0; i < scan.scenes.size(); ++i) {
     const std::int64_t end = i + 1 < scan.scenes.size() ? scan.scenes[i + 1] : scan.frames;
-    const auto maps = even_out({from_previous_.begin() + scan.scenes[i], from_previous_.begin() + end},
-                               options_.colour_window);
+    const std::vector<ColourStep> steps(steps_.begin() + scan.scenes[i], steps_.begin() + end);
+    const std::int64_t window = best_window(steps, options_.colour_window);
+    const auto maps =
+        window > options_.blend_window ? even_out(steps, window) : std::vector<ColourMap>(steps.size());
     scan.colours.insert(scan.colours.end(), maps.begin(), maps.end());
   }
   return scan;

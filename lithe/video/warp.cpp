@@ -6,15 +6,16 @@
 #include <opencv2/imgproc.hpp>
 #include <vector>
 
+#include "lithe/video/flow.h"
 #include "lithe/video/planes.h"
 
 namespace lithe {
 namespace {
 
 constexpr int kSteps = 2;
-constexpr int kWindow = 7;          // of a step, in pixels
-constexpr float kLongestStep = 1;   // further away the linear model says nothing
-constexpr float kFlat = 16;         // squared gradient of flat regions, which stay where they are
+constexpr int kWindow = 7;         // of a step, in pixels
+constexpr float kLongestStep = 1;  // further away the linear model says nothing
+constexpr float kFlat = 16;        // squared gradient of flat regions, which stay where they are
 
 cv::Mat positions_of(const Field& field) {
   cv::Mat positions(field.height, field.width, CV_32FC2);
@@ -48,7 +49,8 @@ cv::Mat smooth_hops(const cv::Mat& offsets) {
   for (int row = 0; row < offsets.rows; ++row)
     for (int column = 0; column < offsets.cols; ++column) {
       const cv::Vec2f range = highest.at<cv::Vec2f>(row, column) - lowest.at<cv::Vec2f>(row, column);
-      if (std::max(range[0], range[1]) <= 2) smooth.at<cv::Vec2f>(row, column) = mean.at<cv::Vec2f>(row, column);
+      if (std::max(range[0], range[1]) <= 2)
+        smooth.at<cv::Vec2f>(row, column) = mean.at<cv::Vec2f>(row, column);
     }
   return smooth;
 }
@@ -61,7 +63,8 @@ cv::Mat sample(const cv::Mat& source, const cv::Mat& positions, int method) {
 
 cv::Mat residual_of(const Frame& target_guide, const Frame& source_guide, const cv::Mat& positions) {
   cv::Mat difference;
-  cv::subtract(to_float(target_guide), sample(to_float(source_guide), positions, cv::INTER_LINEAR), difference);
+  cv::subtract(to_float(target_guide), sample(to_float(source_guide), positions, cv::INTER_LINEAR),
+               difference);
   cv::Mat squares;
   cv::transform(difference.mul(difference), squares, cv::Matx13f(1.F / 3, 1.F / 3, 1.F / 3));
   cv::blur(squares, squares, {5, 5}, {-1, -1}, cv::BORDER_REPLICATE);
@@ -72,7 +75,8 @@ cv::Mat residual_of(const Frame& target_guide, const Frame& source_guide, const 
 void step(cv::Mat& positions, const cv::Mat& target, const cv::Mat& source, const cv::Mat& across,
           const cv::Mat& down) {
   const cv::Mat difference = target - sample(source, positions, cv::INTER_LINEAR);
-  const cv::Mat gx = sample(across, positions, cv::INTER_LINEAR), gy = sample(down, positions, cv::INTER_LINEAR);
+  const cv::Mat gx = sample(across, positions, cv::INTER_LINEAR),
+                gy = sample(down, positions, cv::INTER_LINEAR);
   const auto mean_of = [](cv::Mat product) {
     cv::blur(product, product, {kWindow, kWindow}, {-1, -1}, cv::BORDER_REPLICATE);
     return product;
@@ -109,6 +113,22 @@ FineField refine(const Field& field, const Frame& source_guide, const Frame& tar
   whole.copyTo(fine, worse);
   before.copyTo(after, worse);
   return {fine, after};
+}
+
+std::optional<Field> matches_by_flow(const Frame& source_guide, const Frame& target_guide) {
+  if (std::min(target_guide.height, target_guide.width) < 16) return std::nullopt;
+  const cv::Mat displacement = dis_flow(target_guide, source_guide, FlowPreset::Fast).displacement;
+  Field field{.height = target_guide.height, .width = target_guide.width};
+  for (int row = 0; row < field.height; ++row)
+    for (int column = 0; column < field.width; ++column) {
+      const auto away = displacement.at<cv::Vec2f>(row, column);
+      const auto inside = [](float place, int size) {
+        return static_cast<std::int16_t>(std::lround(std::clamp(place, 0.F, static_cast<float>(size - 1))));
+      };
+      field.columns.push_back(inside(static_cast<float>(column) + away[0], field.width));
+      field.rows.push_back(inside(static_cast<float>(row) + away[1], field.height));
+    }
+  return field;
 }
 
 FineField whole_pixels(const Field& field, const Frame& source_guide, const Frame& target_guide) {

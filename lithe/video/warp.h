@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <opencv2/core/mat.hpp>
+#include <optional>
 #include <vector>
 
 #include "lithe/video/frame.h"
@@ -16,6 +17,10 @@ namespace lithe {
 struct FineField {
   cv::Mat positions, residual;
 };
+
+/// Whole-pixel matches by the optical flow of the guides, for the search to start from; nothing for frames
+/// too small for it.
+std::optional<Field> matches_by_flow(const Frame& source_guide, const Frame& target_guide);
 
 /// The matches as they are.
 FineField whole_pixels(const Field& field, const Frame& source_guide, const Frame& target_guide);
@@ -31,8 +36,8 @@ Frame sample_at(const FineField& field, const Frame& source);
 /// Of weights [height][width], the one at the nearest pixel of each position.
 std::vector<std::uint16_t> weights_at(const FineField& field, const std::vector<std::uint16_t>& weights);
 
-/// The variance of the style's flicker, from how much a brought picture and the frame it was brought to differ
-/// where their guides agree: in squared quarter grey levels.
+/// The variance of the style's flicker, from how much a brought picture and the frame it was brought to
+/// differ where their guides agree: in squared quarter grey levels.
 float flicker_variance(const FineField& field, const Frame& brought, const Frame& style);
 
 /// How much a brought pixel may count, 0..1 (CV_32F), beside one whose guide agrees: by the inverse of the

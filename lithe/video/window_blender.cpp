@@ -39,7 +39,10 @@ std::vector<WindowBlender::Node> WindowBlender::nodes_of(std::int64_t frame, boo
 WindowBlender::Brought WindowBlender::bring(const WeightedFrame& picture, const Pyramid& pyramid,
                                             std::int64_t source, std::int64_t target) const {
   const MatchPair pair{slot(source).guide_pyramid, slot(target).guide_pyramid, pyramid};
-  return finish_bringing(picture, source, target, match(pair, options_.match, key_of(source, target)));
+  std::optional<Field> start;
+  if (options_.warm_start) start = matches_by_flow(slot(source).guide, slot(target).guide);
+  return finish_bringing(picture, source, target,
+                         match(pair, options_.match, key_of(source, target), start ? &*start : nullptr));
 }
 
 WindowBlender::Brought WindowBlender::bring_own(std::int64_t source, std::int64_t target) const {
@@ -118,7 +121,8 @@ WindowBlender::Brought WindowBlender::bring_node(const Node& node, std::int64_t 
   return bring(average, make_pyramid(average.picture, options_.match), frame_of(node), target);
 }
 
-std::vector<FrameSum> WindowBlender::add_nodes(std::int64_t begin, std::int64_t end, Progress& progress) const {
+std::vector<FrameSum> WindowBlender::add_nodes(std::int64_t begin, std::int64_t end,
+                                               Progress& progress) const {
   struct Task {
     Node node;
     std::int64_t target;
@@ -141,19 +145,19 @@ std::vector<FrameSum> WindowBlender::add_nodes(std::int64_t begin, std::int64_t 
         const Task& task = tasks[static_cast<std::size_t>(i)];
         const std::int64_t source = frame_of(task.node);
         brought[static_cast<std::size_t>(i)] =
-            task.node.at.level == 0 ? bring_own(source, task.target)
-                                    : bring_node(task.node, task.target);
+            task.node.at.level == 0 ? bring_own(source, task.target) : bring_node(task.node, task.target);
       },
       [&](std::int64_t i) {
         const Brought one = std::exchange(brought[static_cast<std::size_t>(i)], {});
         sums[static_cast<std::size_t>(tasks[static_cast<std::size_t>(i)].target - begin)].add(one.frame,
-                                                                                           one.trust);
+                                                                                              one.trust);
         progress.advance();
       });
   return sums;
 }
 
-std::vector<FrameSum> WindowBlender::add_pairs(std::int64_t begin, std::int64_t end, Progress& progress) const {
+std::vector<FrameSum> WindowBlender::add_pairs(std::int64_t begin, std::int64_t end,
+                                               Progress& progress) const {
   struct Task {
     std::int64_t source, target;
   };
@@ -175,7 +179,7 @@ std::vector<FrameSum> WindowBlender::add_pairs(std::int64_t begin, std::int64_t 
       [&](std::int64_t i) {
         const Brought one = std::exchange(brought[static_cast<std::size_t>(i)], {});
         sums[static_cast<std::size_t>(tasks[static_cast<std::size_t>(i)].target - begin)].add(one.frame,
-                                                                                           one.trust);
+                                                                                              one.trust);
         progress.advance();
       });
   return sums;
@@ -193,7 +197,8 @@ std::vector<FrameSum> WindowBlender::add_aligned(std::int64_t begin, std::int64_
         for (std::int64_t from = first; from <= last; from += batch) {
           std::vector<MatchPair> pairs;
           for (std::int64_t source = from; source <= std::min(last, from + batch - 1); ++source)
-            pairs.push_back({slot(source).guide_pyramid, slot(target).guide_pyramid, slot(source).style_pyramid});
+            pairs.push_back(
+                {slot(source).guide_pyramid, slot(target).guide_pyramid, slot(source).style_pyramid});
           std::vector<Matched> matched = match_aligned(pairs, options_.match, key_of(from, target));
           for (std::size_t k = 0; k < matched.size(); ++k) {
             const std::int64_t source = from + static_cast<std::int64_t>(k);
@@ -219,9 +224,10 @@ Frame WindowBlender::finish(const FrameSum& sum, std::int64_t frame) const {
 
 std::vector<Frame> WindowBlender::blend(std::int64_t begin, std::int64_t end, Progress& progress) {
   if (options_.mode == BlendMode::Fast) build_nodes(begin, end, progress);
-  const std::vector<FrameSum> sums = options_.mode == BlendMode::Fast       ? add_nodes(begin, end, progress)
-                                     : options_.mode == BlendMode::Balanced ? add_pairs(begin, end, progress)
-                                                                            : add_aligned(begin, end, progress);
+  const std::vector<FrameSum> sums = options_.mode == BlendMode::Fast ? add_nodes(begin, end, progress)
+                                     : options_.mode == BlendMode::Balanced
+                                         ? add_pairs(begin, end, progress)
+                                         : add_aligned(begin, end, progress);
   std::vector<Frame> results(sums.size());
   parallel_for(end - begin, options_.threads, [&](std::int64_t i) {
     results[static_cast<std::size_t>(i)] = finish(sums[static_cast<std::size_t>(i)], begin + i);
@@ -233,9 +239,8 @@ std::vector<Frame> WindowBlender::blend(std::int64_t begin, std::int64_t end, Pr
 void WindowBlender::forget(std::int64_t next) {
   const std::int64_t oldest = next - options_.window;
   for (; !slots_.empty() && first_ < oldest; ++first_) slots_.pop_front();
-  std::erase_if(nodes_, [&](const auto& node) {
-    return frame_of(node.first) < (node.first.ahead ? next : oldest);
-  });
+  std::erase_if(nodes_,
+                [&](const auto& node) { return frame_of(node.first) < (node.first.ahead ? next : oldest); });
 }
 
 }  // namespace lithe

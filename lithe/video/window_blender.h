@@ -28,8 +28,8 @@ class WindowBlender {
   void push(Frame guide, Frame style);
   std::int64_t pushed() const { return first_ + static_cast<std::int64_t>(slots_.size()); }
 
-  /// Averages begin..end-1, every frame of whose windows must have been pushed; before the first ones also the
-  /// frames of twice the window before them.
+  /// Averages begin..end-1, every frame of whose windows must have been pushed; before the first ones also
+  /// the frames of twice the window before them.
   std::vector<Frame> blend(std::int64_t begin, std::int64_t end, Progress& progress);
 
  private:
@@ -59,7 +59,8 @@ class WindowBlender {
     std::int64_t first, last;
   };
   Range window_of(std::int64_t frame) const {
-    return {std::max<std::int64_t>(0, frame - options_.window), std::min(frames_ - 1, frame + options_.window)};
+    return {std::max<std::int64_t>(0, frame - options_.window),
+            std::min(frames_ - 1, frame + options_.window)};
   }
   /// Names a pair for the random numbers of matching.
   std::uint64_t key_of(std::int64_t source, std::int64_t target) const {
@@ -84,8 +85,8 @@ class WindowBlender {
 
   DeflickerOptions options_;
   std::int64_t frames_, scene_start_, first_;
-  int highest_;             // level of the table
-  std::deque<Slot> slots_;  // from frame first_
+  int highest_;                          // level of the table
+  std::deque<Slot> slots_;               // from frame first_
   std::map<Node, WeightedFrame> nodes_;  // of level 1 and above
 };
 

@@ -16,8 +16,7 @@ std::vector<Task> build_tasks(std::int64_t frames, int highest = 62) {
   for (std::int64_t target = 0; target < frames; ++target)
     for (int level = 1; level <= levels_at(target, highest); ++level) {
       const LevelSources sources = level_sources({target, level});
-      for (std::int64_t i = 0; i < sources.count; ++i)
-        tasks.emplace_back(sources.first + i, target, level);
+      for (std::int64_t i = 0; i < sources.count; ++i) tasks.emplace_back(sources.first + i, target, level);
     }
   return tasks;
 }
@@ -41,11 +40,10 @@ TEST(BlendTable, QueriesAreThoseOfTheSpecification) {
   EXPECT_THAT(query(0, 0), ElementsAre(TableNode{0, 0}));
   EXPECT_THAT(query(0, 7), ElementsAre(TableNode{7, 3}));
   EXPECT_THAT(query(1, 7), ElementsAre(TableNode{7, 2}, TableNode{3, 1}, TableNode{1, 0}));
-  EXPECT_THAT(query(3, 10),
-              ElementsAre(TableNode{10, 0}, TableNode{9, 1}, TableNode{7, 2}, TableNode{3, 0}));
+  EXPECT_THAT(query(3, 10), ElementsAre(TableNode{10, 0}, TableNode{9, 1}, TableNode{7, 2}, TableNode{3, 0}));
   EXPECT_THAT(query(0, 10), ElementsAre(TableNode{10, 0}, TableNode{9, 1}, TableNode{7, 3}));
-  EXPECT_THAT(query(5, 20), ElementsAre(TableNode{20, 0}, TableNode{19, 2}, TableNode{15, 3},
-                                        TableNode{7, 1}, TableNode{5, 0}));
+  EXPECT_THAT(query(5, 20), ElementsAre(TableNode{20, 0}, TableNode{19, 2}, TableNode{15, 3}, TableNode{7, 1},
+                                        TableNode{5, 0}));
   EXPECT_THAT(query(4, 19), ElementsAre(TableNode{19, 2}, TableNode{15, 3}, TableNode{7, 2}));
   EXPECT_THAT(query(85, 100), ElementsAre(TableNode{100, 0}, TableNode{99, 2}, TableNode{95, 3},
                                           TableNode{87, 1}, TableNode{85, 0}));
@@ -69,8 +67,9 @@ TEST(BlendTable, HighestLevels) {
 
 TEST(BlendTable, NumberOfPairsWithCappedLevels) {
   // Section 2.6, "fast, levels capped": both sides.
-  const std::map<std::pair<int, int>, std::int64_t> published{
-      {{32, 7}, 208}, {{100, 15}, 942}, {{200, 15}, 1954}, {{200, 30}, 2242}, {{900, 15}, 9042}, {{900, 60}, 13020}};
+  const std::map<std::pair<int, int>, std::int64_t> published{{{32, 7}, 208},    {{100, 15}, 942},
+                                                              {{200, 15}, 1954}, {{200, 30}, 2242},
+                                                              {{900, 15}, 9042}, {{900, 60}, 13020}};
   for (const auto& [size, pairs] : published) {
     const auto [frames, window] = size;
     auto side = static_cast<std::int64_t>(build_tasks(frames, highest_level(window)).size());

@@ -28,8 +28,8 @@ Frame texture(int shift, int height = 40, int width = 48) {
     for (int x = 0; x < width; ++x)
       for (int c = 0; c < 3; ++c) {
         const double u = x + shift;
-        frame.at(y, x)[c] = static_cast<std::int16_t>(
-            500 + 200 * std::sin(0.37 * u + 0.21 * y + c) + 150 * std::cos(0.23 * y - 0.11 * u * (c + 1)));
+        frame.at(y, x)[c] = static_cast<std::int16_t>(500 + 200 * std::sin(0.37 * u + 0.21 * y + c) +
+                                                      150 * std::cos(0.23 * y - 0.11 * u * (c + 1)));
       }
   return frame;
 }
@@ -45,7 +45,8 @@ std::vector<Frame> flickering(const std::vector<Frame>& frames, int strength) {
   Rng rng(7);
   for (Frame& frame : result) {
     const int offset = static_cast<int>(rng.normal() * strength);
-    for (std::int16_t& value : frame.pixels) value = static_cast<std::int16_t>(std::clamp(value + offset, 0, kFrameMaximum));
+    for (std::int16_t& value : frame.pixels)
+      value = static_cast<std::int16_t>(std::clamp(value + offset, 0, kFrameMaximum));
   }
   return result;
 }
@@ -65,15 +66,15 @@ std::vector<Frame> constants(const std::vector<double>& values, double scale) {
   return frames;
 }
 
-// Specification 10.5: values i^2 + 1 of twenty frames, seven to each side. Rounding in the table and at the end
-// costs up to one step each.
+// Specification 10.5: values i^2 + 1 of twenty frames, seven to each side. Rounding in the table and at the
+// end costs up to one step each.
 TEST(Deflicker, AveragesOfTheTableAreThoseOfTheWindow) {
   std::vector<double> values;
   for (int i = 0; i < 20; ++i) values.push_back(i * i + 1);
-  const std::vector<double> expected{18.5,       23.666667,  29.5,       36,         43.166667,  51,    59.5,
-                                     68.666667,  83.666667,  100.666667, 119.666667, 140.666667, 163.666667,
-                                     173.5,      184,        195.166667, 207,        219.5,      232.666667,
-                                     246.5};
+  const std::vector<double> expected{18.5,       23.666667,  29.5,       36,         43.166667,
+                                     51,         59.5,       68.666667,  83.666667,  100.666667,
+                                     119.666667, 140.666667, 163.666667, 173.5,      184,
+                                     195.166667, 207,        219.5,      232.666667, 246.5};
   for (const BlendMode mode : {BlendMode::Fast, BlendMode::Balanced, BlendMode::Accurate}) {
     DeflickerOptions options = DeflickerOptions::published(mode);
     options.window = 7;

@@ -156,6 +156,17 @@ TEST(Flow, DenseInverseSearchFindsAPan) {
   EXPECT_LT(sum / count, 0.4);
 }
 
+TEST(Flow, IsTheSameForAnyNumberOfThreads) {
+  const Scene scene({.kind = SceneKind::Camera, .seed = 1});
+  const int threads = cv::getNumThreads();
+  cv::setNumThreads(1);
+  const Flow one = dis_flow(scene.guide(0), scene.guide(1));
+  cv::setNumThreads(5);
+  const Flow five = dis_flow(scene.guide(0), scene.guide(1));
+  cv::setNumThreads(threads);
+  EXPECT_EQ(cv::norm(one.displacement, five.displacement), 0);
+}
+
 TEST(Flow, WhatDoesNotComeBackIsNotValid) {
   Flow forward = still(), backward = still();
   forward.displacement(cv::Rect(4, 4, 3, 3)) = cv::Scalar(2, 0);
