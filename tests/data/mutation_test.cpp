@@ -9,10 +9,10 @@
 #include <opencv2/core/utils/logger.hpp>
 
 #include "data/files.h"
+#include "lithe/base/picture_size.h"
 #include "lithe/data/dataset.h"
 #include "lithe/data/image.h"
 #include "lithe/data/npz.h"
-#include "lithe/base/picture_size.h"
 
 namespace lithe {
 namespace {

@@ -196,7 +196,9 @@ void SamplePlanes::resize() {
 
 void samples_to_frame(const SamplePlanes& planes, Frame& frame) {
   const SampleLayout& layout = planes.layout;
-  if (frame.height != layout.height || frame.width != layout.width)
+  // Asked of the pixels too: a frame that was moved from keeps its sides.
+  if (frame.height != layout.height || frame.width != layout.width ||
+      frame.pixels.size() != 3 * static_cast<std::size_t>(layout.height) * layout.width)
     frame = Frame(layout.height, layout.width);
   if (layout.model != SampleModel::Rgb) {
     yuv_to_frame(planes, frame);
