@@ -15,8 +15,8 @@ namespace lithe {
 namespace {
 
 constexpr int kLongestSide = 256;  // of the small copies
-// A scene begins where motion explains less than this share of the picture's variance, and the histogram of
-// brightness has moved by more than this share of its pixels.
+// A scene begins where motion explains nothing of the picture's variance; or less than this share of it,
+// while the histogram of brightness has moved by more than this share of its pixels.
 constexpr double kExplained = 0.5, kMoved = 0.25;
 
 cv::Mat small_copy(const Frame& frame) {
@@ -232,8 +232,9 @@ void VideoScanner::add(const Frame& guide, const Frame& style) {
     const cv::Mat difference = gray - warped(last_->guide, positions);
     const cv::Mat squares = difference.mul(difference);
     const double left = cv::mean(squares)[0], variance = std::max(variance_of(gray), 1.0);
-    begins = options_.find_scenes && left > (1 - kExplained) * variance &&
-             histogram_distance(gray, last_->guide) > kMoved;
+    const bool unlike = left > variance || (left > (1 - kExplained) * variance &&
+                                            histogram_distance(gray, last_->guide) > kMoved);
+    begins = options_.find_scenes && unlike;
     if (!begins && options_.even_colours) {
       const cv::Mat before = warped(last_->style, positions);
       const cv::Mat matched = squares < 4 * left + kFrameScale * kFrameScale;

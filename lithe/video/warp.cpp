@@ -156,7 +156,8 @@ Frame sample_at(const FineField& field, const Frame& source) {
 
 namespace {
 
-/// Differences of guides that say nothing: twice what is usual in this pair, and three grey levels.
+/// Differences of guides that say nothing: twice what is usual in this pair, and three grey levels. Pairs
+/// that do not match at all, as across a cut that went unseen, have nothing usual.
 float fair_residual(const FineField& field) {
   std::vector<float> sorted;
   sorted.reserve(field.residual.total() / 4 + 1);
@@ -165,7 +166,8 @@ float fair_residual(const FineField& field) {
       sorted.push_back(field.residual.at<float>(row, column));
   const auto middle = sorted.begin() + static_cast<std::ptrdiff_t>(sorted.size() / 2);
   std::nth_element(sorted.begin(), middle, sorted.end());
-  return 2 * *middle + 9 * kFrameScale * kFrameScale;
+  constexpr float kGrey = kFrameScale * kFrameScale;  // one squared grey level
+  return 2 * std::min(*middle, 64 * kGrey) + 9 * kGrey;
 }
 
 }  // namespace
