@@ -193,7 +193,8 @@ TEST(Quantize, SaysWhatMinMaxWouldHaveGivenAndWhatSaturates) {
   plain.method = QuantizeMethod::MinMax;
   const Quantized simple = run_quantize(small_resnet(), plain);
   ASSERT_TRUE(best.minmax_sqnr_db);
-  EXPECT_NEAR(*best.minmax_sqnr_db, sqnr(simple), 1e-9);
+  // Decibels of sums of floats, added up in another order.
+  EXPECT_NEAR(*best.minmax_sqnr_db, sqnr(simple), 1e-6);
   EXPECT_FALSE(simple.minmax_sqnr_db);
   for (const ActivationResult& one : simple.activations) EXPECT_EQ(one.saturated, 0) << one.value;
   double most = 0;
