@@ -16,13 +16,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// --help, --version and plain `inspect` read no tensor.
+/// --help, --version, plain `inspect` and `superpoints` read no tensor.
 bool needs_torch(int argc, char** argv) {
   const auto is_verb = [](std::string_view word) { return !word.empty() && word[0] != '-'; };
   const auto verb = std::find_if(argv + 1, argv + argc, is_verb);
   if (verb == argv + argc) return false;
   const auto lists = [](std::string_view word) { return word == "--list-operators"; };
-  return std::string_view(*verb) != "inspect" || std::any_of(verb, argv + argc, lists);
+  const std::string_view name = *verb;
+  return (name != "inspect" && name != "superpoints") || std::any_of(verb, argv + argc, lists);
 }
 
 int run_module(int argc, char** argv) {
@@ -64,5 +65,5 @@ int main(int argc, char** argv) {
   ::setenv("GOMP_SPINCOUNT", "20000", 0);
   accept_help_as_verb(argc, argv);
   if (needs_torch(argc, argv)) return run_module(argc, argv);
-  return lithe::cli::run_command_line(argc, argv, {lithe::cli::add_inspect});
+  return lithe::cli::run_command_line(argc, argv, {lithe::cli::add_inspect, lithe::cli::add_superpoints});
 }

@@ -107,5 +107,6 @@ void add_sample(CLI::App&);
 void add_schedule(CLI::App&);
 void add_deflicker(CLI::App&);
 void add_stylize(CLI::App&);
+void add_superpoints(CLI::App&);
 
 }  // namespace lithe::cli

@@ -20,6 +20,7 @@ inline constexpr VerbInfo kVerbs[] = {
     {"schedule", "search, show, transfer and export sampling schedules of diffusion models"},
     {"deflicker", "take the flicker out of a stylised video, guided by the video it was made from"},
     {"stylize", "paint a video with a Stable Diffusion model, its frames smoothed while they are sampled"},
+    {"superpoints", "cut a scene, a mesh or a cloud of points, into small pieces of surface"},
     {"tokens", "thin out the tokens of a vision transformer, by learnt or given counts"},
 };
 

@@ -13,6 +13,7 @@ kernels   : graph
 runtime   : kernels
 models    : graph
 video     : kernels
+points    : kernels
 ops       : graph kernels
 engine    : ops
 data      : engine
@@ -24,11 +25,11 @@ multibit  : metrics models train
 tokens    : metrics models train
 diffusion : metrics models train
 stylize   : diffusion video
-grounding : metrics models train
+grounding : metrics models train points
 report    : base
-cli       : quantize sparsify multibit tokens diffusion video stylize grounding report runtime
+cli       : quantize sparsify multibit tokens diffusion video stylize points grounding report runtime
 "
-without_torch="base graph kernels runtime models video report"
+without_torch="base graph kernels runtime models video points report"
 
 find lithe cli -name '*.h' -o -name '*.cpp' | xargs grep -HnE '^#include [<"]' |
   awk -v floors="$floors" -v without_torch="$without_torch" '

@@ -8,8 +8,8 @@ seconds=${1:-20}
 
 echo "== sanitizers"
 cmake --preset sanitize > /dev/null
-cmake --build --preset sanitize --parallel "$(nproc)" --target test_base test_graph test_kernels test_models test_report
-ctest --preset sanitize -R '^(base|graph|kernels|models|report)$'
+cmake --build --preset sanitize --parallel "$(nproc)" --target test_base test_graph test_kernels test_models test_points test_report
+ctest --preset sanitize -R '^(base|graph|kernels|models|points|report)$'
 
 echo "== fuzzing the readers, $seconds s each"
 cmake --preset fuzz > /dev/null

@@ -73,6 +73,7 @@ const ShapeRules& shape_rules() {
     add_generator_rules(all);
     add_control_rules(all);
     add_token_rules(all);
+    add_point_rules(all);
     return all;
   }();
   return rules;

@@ -87,6 +87,7 @@ void add_quantize_rules(ShapeRules&);     // shapes_quantize.cpp
 void add_generator_rules(ShapeRules&);    // shapes_generator.cpp: Constant, Shape, Range, Random*, ...
 void add_control_rules(ShapeRules&);      // shapes_control.cpp: If, Loop
 void add_token_rules(ShapeRules&);        // shapes_tokens.cpp: learnt token counts
+void add_point_rules(ShapeRules&);        // shapes_points.cpp: searches among points
 
 /// What follows for the elements of small tensors; after the shape rule has run.
 void propagate_known(ShapeCall& call);

@@ -78,9 +78,11 @@ std::string GraphBuilder::node(const std::string& op, const std::string& name,
 
 std::vector<std::string> GraphBuilder::node_outputs(const std::string& op, const std::string& name,
                                                     std::vector<std::string> inputs,
-                                                    std::vector<std::string> outputs, Attributes attributes) {
+                                                    std::vector<std::string> outputs, Attributes attributes,
+                                                    const std::string& domain) {
   graph_.nodes.push_back({.name = name,
                           .op_type = op,
+                          .domain = domain,
                           .inputs = std::move(inputs),
                           .outputs = outputs,
                           .attributes = std::move(attributes)});

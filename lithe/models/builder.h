@@ -52,7 +52,7 @@ class GraphBuilder {
                    Attributes attributes = {});
   std::vector<std::string> node_outputs(const std::string& op, const std::string& name,
                                         std::vector<std::string> inputs, std::vector<std::string> outputs,
-                                        Attributes attributes = {});
+                                        Attributes attributes = {}, const std::string& domain = "");
 
   std::string conv(const std::string& name, const std::string& x, const ConvOptions& options);
   std::string batch_norm(const std::string& name, const std::string& x, double gain = 1);

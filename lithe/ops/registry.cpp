@@ -65,6 +65,7 @@ const OpRegistry& op_registry() {
     register_subset_quantize(all);
     register_token_reduce(all);
     register_token_soft(all);
+    register_point_search(all);
     return all;
   }();
   return registry;

@@ -95,5 +95,6 @@ void register_subset_quantize(
     OpRegistry&);  // subset_quantize.cpp: lithe.SubsetQuantize, lithe.DynamicSubsetQuantize
 void register_token_reduce(OpRegistry&);  // token_reduce.cpp: lithe.TokenPrune, lithe.TokenReduce
 void register_token_soft(OpRegistry&);    // token_soft.cpp: lithe.TokenReduceSoft and what goes with it
+void register_point_search(OpRegistry&);  // point_search.cpp: lithe.FarthestPointSample and the like
 
 }  // namespace lithe
